@@ -1,0 +1,82 @@
+"""Measure, on the machine at hand, whether a fast path computes every row by itself.
+
+Libraries choose their blocking by the size of the batch, and a different blocking rounds differently. Here a
+function of rows is run over many batch sizes, offsets and thread counts and must return the same bits. A
+probe cannot prove the property; it catches the ways of losing it that we have seen (a few elements in 65,536
+at k = 2,048 from 129 rows on, a lone row, the tail of a block), on inputs with heavy tails.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from kernels.attention import Geometry, Span, attend, plan_attention
+from kernels.linear import pack_linear
+from kernels.op import normal
+
+SIZES = (1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 31, 33, 64, 65, 100, 129, 255, 256)
+THREADS = (1, 2)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run the body on `count` threads of this process and put the number back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def rows_are_independent(
+    compute: Callable[[Tensor], Tensor], x: Tensor, sizes: Iterable[int] = SIZES
+) -> bool:
+    """Whether `compute` gives each row of x: [rows, ...] the same bits in any company."""
+    with threads(1):
+        whole = compute(x)
+    for count in THREADS:
+        with threads(count):
+            for size in sizes:
+                for first in {0, (len(x) - size) // 2, len(x) - size}:
+                    rows = slice(first, first + size)
+                    if not torch.equal(compute(x[rows]), whole[rows]):
+                        return False
+    return True
+
+
+def linear_is_exact(dtype: torch.dtype, width: int, k: int = 2560, n: int = 1024) -> bool:
+    """Whether `pack_linear` cut into slices of `width` is row-independent for this dtype."""
+    generator = torch.Generator().manual_seed(20260726)
+    layer = pack_linear((torch.randn(n, k, generator=generator) / k**0.5).to(dtype), None, width)
+    return rows_are_independent(layer, normal(generator, dtype, 260, k))
+
+
+def attention_is_exact(dtype: torch.dtype, geometry: Geometry) -> bool:
+    """Whether decode, chunked prefill and any batch of them agree with a whole prefill, bit for bit."""
+    generator = torch.Generator().manual_seed(20260726)
+    block, length = geometry.block, geometry.block * 2 + 9
+    shape = (3, 2, geometry.kv_heads, block, geometry.width)
+    cache = normal(generator, dtype, *shape)
+    q = normal(generator, dtype, length, geometry.heads, geometry.width)
+
+    def rows(*cuts: tuple[int, int]) -> Tensor:
+        spans = [Span(start, count, (2, 0, 1)) for start, count in cuts]
+        chosen = torch.cat([q[start : start + count] for start, count in cuts])
+        return attend(chosen, cache, plan_attention(spans, geometry), geometry.width**-0.5)
+
+    with threads(1):
+        whole = rows((0, length))
+    return all(_agrees(rows, whole, block, length, count) for count in THREADS)
+
+
+def _agrees(rows: Callable[..., Tensor], whole: Tensor, block: int, length: int, count: int) -> bool:
+    singles = (0, 1, 5, block - 1, block, block + 3, 2 * block - 1, 2 * block, length - 1)
+    chunks = [(first, size) for size in (2, 3, 7, 33, block - 1) for first in (0, block - 1, length - size)]
+    with threads(count):
+        together = rows(*((position, 1) for position in singles))
+        alone = torch.cat([rows((position, 1)) for position in singles])
+        same = torch.equal(together, whole[list(singles)]) and torch.equal(alone, together)
+        return same and all(torch.equal(rows(cut), whole[cut[0] : sum(cut)]) for cut in chunks)

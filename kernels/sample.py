@@ -1,0 +1,98 @@
+"""The keyed draw: which token wins is a pure function of (seed, position, token id) and the scores.
+
+Gumbel-max: token i wins if score_i + g_i is largest, where g_i = -log(e_i) and e_i is exponential; it then
+wins with probability softmax(score)_i (Gumbel 1954; Maddison et al., arXiv 1411.0030, section 2). There is
+no stream of random state: e_i comes from hashing a counter,
+    h_i = mix(key + i * GOLDEN),  key = mix(seed + mix(position + GOLDEN)),  all modulo 2^64,
+    u_i = ((h_i >> 11) + 1/2) / 2^53 rounded to fp32, at most 1 - 2^-24,   e_i = -log1p(-u_i),
+where `mix` is MurmurHash3's 64-bit finaliser. Small e_i decide the draw, and there fp32 keeps its full
+relative precision down to 2^-54, so tokens of very small probability are drawn as often as they should be.
+
+scores: [rows, vocabulary] fp32; keys: [rows] int64. About twenty passes over the row: limited by memory
+when the vocabulary is large.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from kernels.op import Case, Op
+
+GOLDEN = 0x9E3779B97F4A7C15
+"""2^64 over the golden ratio, odd: consecutive ids land far apart (Knuth, volume 3, section 6.4)."""
+MIX = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
+"""MurmurHash3's fmix64 multipliers (Appleby, public domain)."""
+_MASK = (1 << 64) - 1
+
+
+def draw_key(seed: int, position: int) -> int:
+    """The draw's key for one position of one request, as a signed 64-bit integer."""
+    key = mix((seed + mix(position + GOLDEN)) & _MASK)
+    return _signed(key)
+
+
+def mix(value: int) -> int:
+    """MurmurHash3's finaliser on an unsigned 64-bit integer."""
+    value &= _MASK
+    for factor in MIX:
+        value = ((value ^ (value >> 33)) * factor) & _MASK
+    return value ^ (value >> 33)
+
+
+def gumbel_reference(keys: Tensor, vocabulary: int) -> Tensor:
+    """The specification, in Python integers and double. keys: [rows] int64 -> [rows, vocabulary] fp32."""
+    rows = [[_noise(int(key), token) for token in range(vocabulary)] for key in keys]
+    return torch.tensor(rows, dtype=torch.float32).view(len(keys), vocabulary)
+
+
+def _noise(key: int, token: int) -> float:
+    bits = mix(key + token * GOLDEN) >> 11
+    u = min(_fp32(bits + 0.5) * 2.0**-53, 1 - 2.0**-24)
+    return -math.log(-math.log1p(-u))
+
+
+def _fp32(value: float) -> float:
+    return float(torch.tensor(value, dtype=torch.float32))
+
+
+def gumbel(keys: Tensor, vocabulary: int) -> Tensor:
+    """Standard Gumbel noise for keys: [rows] int64 -> [rows, vocabulary] fp32; each row by itself."""
+    h = torch.arange(vocabulary).mul_(_signed(GOLDEN)) + keys.unsqueeze(-1)
+    for factor in MIX:
+        h ^= _shifted(h)
+        h *= _signed(factor)
+    h ^= _shifted(h)
+    bits = (h >> 11).bitwise_and_((1 << 53) - 1)
+    u = bits.to(torch.float32).add_(0.5).mul_(2.0**-53).clamp_(max=1 - 2.0**-24)
+    return u.neg_().log1p_().neg_().log_().neg_()
+
+
+def _shifted(h: Tensor) -> Tensor:
+    """h >> 33 as if unsigned: int64's shift copies the sign, so the top is cleared."""
+    return (h >> 33).bitwise_and_((1 << 31) - 1)
+
+
+def _signed(value: int) -> int:
+    """An unsigned 64-bit integer as the signed one with the same bits."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _case(name: str, rows: int, vocabulary: int) -> Case:
+    def make(generator: torch.Generator, _dtype: torch.dtype) -> tuple[Tensor, int]:
+        return torch.randint(-(2**62), 2**62, (rows,), generator=generator), vocabulary
+
+    return Case(name, make)
+
+
+OP = Op(
+    name="gumbel",
+    reference=gumbel_reference,
+    implementations={"torch": gumbel},
+    cases=(
+        _case("one token", 5, 1),
+        _case("odd vocabulary", 3, 97),
+        _case("no rows", 0, 16),
+        _case("many tokens", 2, 4096),
+    ),
+)

@@ -1,0 +1,16 @@
+"""Errors of the mesh. Each says who caused it and whether state changed."""
+
+
+class MeshError(Exception):
+    """Base class; never raised itself."""
+
+
+class DecodeError(MeshError):
+    """Bytes from another machine do not mean anything. The peer's fault; no state changed.
+
+    The receiver counts it and drops the datagram, or closes the link.
+    """
+
+
+class LimitError(MeshError):
+    """A named bound was exceeded. The caller's fault; no state changed."""

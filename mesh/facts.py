@@ -1,0 +1,81 @@
+"""What one core tells its siblings: facts about the past, routed by `node.core` alone.
+
+A sub-core never calls another. It returns facts beside its effects; `NodeCore`
+hands each to whoever must know, by one table, to a bounded depth.
+"""
+
+import attrs
+
+from mesh.member import Member
+
+
+@attrs.frozen
+class MemberChanged:
+    """A member joined, changed its word about itself, was suspected, died or left."""
+
+    before: Member | None
+    after: Member
+
+
+@attrs.frozen
+class Quarantined:
+    """This node has stopped trusting a peer to answer; new requests go elsewhere at once."""
+
+    node: str
+    reason: str
+
+
+@attrs.frozen
+class QuarantineLifted:
+    """A quarantined peer has answered."""
+
+    node: str
+
+
+@attrs.frozen
+class LinkUp:
+    """A link to a peer has exchanged hellos and carries frames."""
+
+    link: int
+    node: str
+
+
+@attrs.frozen
+class LinkDown:
+    """A link has gone; what ran over it is lost."""
+
+    link: int
+    node: str
+    """Empty if the peer never said who it is."""
+    reason: str
+    primary: bool
+    """Whether it is the link on which this node sent its own requests to that peer."""
+
+
+@attrs.frozen
+class LinkSilent:
+    """A peer has not echoed for too long: its kernel may live, its process does not answer."""
+
+    node: str
+    silent_s: float
+
+
+@attrs.frozen
+class EngineReady:
+    """A local engine has loaded and warmed its model."""
+
+    replica: str
+
+
+@attrs.frozen
+class EngineLost:
+    """A local engine is gone; `in_step` names the tickets whose rows it was computing."""
+
+    replica: str
+    reason: str
+    in_step: tuple[int, ...]
+
+
+Fact = (
+    MemberChanged | Quarantined | QuarantineLifted | LinkUp | LinkDown | LinkSilent | EngineReady | EngineLost
+)

@@ -1,0 +1,308 @@
+"""The forwarder: every flight whose entry is this node, and where each is served.
+
+Theory of operation. `submit` makes a flight and routes it at once. Routing asks
+`mesh.route` for the best candidate and opens an attempt there: an OPEN frame, the
+same for this node's own engine and for a peer. ACCEPT, TOKENS, FINISH and REJECT
+come back under the attempt's number. When a worker is lost (its link, node or
+engine gone, or silent), each of its flights goes back to routing with its log
+and is opened elsewhere in the same call: the move costs one round trip and a
+prefill, and no timer. A flight for which nobody qualifies waits, retried when the
+view changes and by a backed-off timer, until `route_wait_s`.
+
+Invariant: a flight is in `_at[node]` iff it has a target and that is the node.
+"""
+
+import random
+from collections.abc import Callable
+
+import attrs
+
+from mesh.agenda import Agenda
+from mesh.attempt import Attempt
+from mesh.effects import Effect, SendFrame, Wake
+from mesh.errors import DecodeError
+from mesh.facts import Fact
+from mesh.flight import Flight, State
+from mesh.frames import Accept, Cancel, Finish, Frame, Kind, Reject, Tokens
+from mesh.now import Now
+from mesh.route import Candidate, RouteOptions, Wanted, choose
+
+Output = Effect | Fact
+Candidates = Callable[[Now, str], tuple[Candidate, ...]]
+
+GUESSED_OUTPUT_TOKENS = 256
+"""Output assumed of a request that bounds none."""
+
+BYTES_PER_TOKEN = 4
+"""Prompt bytes assumed per token: the entry has no tokeniser."""
+
+
+@attrs.frozen
+class ForwardOptions:
+    """Times in seconds, and the routing constants."""
+
+    route_wait_s: float = 30.0
+    """How long a flight waits for somebody who qualifies, before it fails with `no_worker`."""
+    retry_s: float = 0.1
+    """First wait before an unroutable flight is tried again without news; doubles up to `retry_max_s`."""
+    retry_max_s: float = 1.0
+    answer_s: float = 10.0
+    """A worker that has neither accepted nor refused by then has lost the attempt."""
+    route: RouteOptions = RouteOptions()
+
+
+@attrs.define
+class _Search:
+    """A flight that has found nobody yet."""
+
+    since: float
+    retry_s: float
+
+
+@attrs.define
+class ForwardStatistics:
+    """Counters since the node started."""
+
+    submitted: int = 0
+    attempts: int = 0
+    moves: int = 0
+    stale_frames: int = 0
+    """Frames of attempts that no longer count, or that do not begin where the log ends: dropped."""
+    tokens: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+@attrs.define
+class Forwarder:
+    """All flights of this entry. `candidates(now, model)` is what `node.core` knows of the mesh."""
+
+    candidates: Candidates
+    rng: random.Random
+    options: ForwardOptions = ForwardOptions()
+    flights: dict[int, Flight] = attrs.Factory(dict)
+    statistics: ForwardStatistics = attrs.Factory(ForwardStatistics)
+    _agenda: Agenda = attrs.field(init=False, factory=Agenda)
+    _searching: dict[int, _Search] = attrs.field(init=False, factory=dict)
+    _at: dict[str, dict[int, int]] = attrs.field(init=False, factory=dict)
+    """node -> flight -> tokens that the flight is expected to cost there."""
+
+    # -- what clients do --------------------------------------------------------------------------
+
+    def submit(self, now: Now, request: Attempt, timeout_s: float | None) -> tuple[int, list[Output]]:
+        """Begin a flight; return its id."""
+        deadline = None if timeout_s is None else now.mono + timeout_s
+        flight = Flight(self._new_id(), request, deadline)
+        self.flights[flight.id] = flight
+        self.statistics.submitted += 1
+        if deadline is not None:
+            self._agenda.set(("deadline", flight.id), deadline)
+        flight.route()
+        return flight.id, self._route(now, flight)
+
+    def cancel(self, now: Now, id: int) -> list[Output]:
+        """End a flight because its client has gone; nothing if it has ended."""
+        flight = self.flights.get(id)
+        if flight is None or flight.ended:
+            return []
+        outputs = self._tell_cancel(flight, "the client has gone")
+        flight.cancel()
+        return outputs + self._ended(flight)
+
+    def release(self, now: Now, id: int) -> list[Output]:
+        """Forget a flight whose client has been served; cancel it if it still runs."""
+        outputs = self.cancel(now, id)
+        self.flights.pop(id, None)
+        return outputs
+
+    def _new_id(self) -> int:
+        while (id := self.rng.getrandbits(64)) in self.flights or id == 0:
+            pass
+        return id
+
+    # -- routing ----------------------------------------------------------------------------------
+
+    def _route(self, now: Now, flight: Flight) -> list[Output]:
+        started = flight.started
+        wanted = Wanted(
+            started.model_digest if started else flight.request.model_digest,
+            started.policy_digest if started else "",
+            tuple(flight.tried),
+        )
+        candidates = tuple(map(self._with_sent, self.candidates(now, flight.request.model)))
+        chosen = choose(candidates, wanted, self.rng, self.options.route)
+        return self._search(now, flight) if chosen is None else self._open(now, flight, chosen.node)
+
+    def _with_sent(self, candidate: Candidate) -> Candidate:
+        at = self._at.get(candidate.node)
+        if not at:
+            return candidate
+        return attrs.evolve(candidate, sent=len(at), sent_tokens=sum(at.values()))
+
+    def _open(self, now: Now, flight: Flight, node: str) -> list[Output]:
+        self._searching.pop(flight.id, None)
+        self._agenda.set(("answer", flight.id), now.mono + self.options.answer_s)
+        attempt = flight.open(node, self._remaining_ms(now, flight))
+        self._at.setdefault(node, {})[flight.id] = _cost_tokens(attempt)
+        self.statistics.attempts += 1
+        return [SendFrame(node, attempt.frame(flight.id, flight.attempt))]
+
+    def _remaining_ms(self, now: Now, flight: Flight) -> int:
+        if flight.deadline is None:
+            return 0
+        return max(1, round((flight.deadline - now.mono) * 1000))
+
+    def _search(self, now: Now, flight: Flight) -> list[Output]:
+        options = self.options
+        search = self._searching.setdefault(flight.id, _Search(now.mono, options.retry_s))
+        flight.tried.clear()
+        if now.mono - search.since >= options.route_wait_s:
+            flight.fail(
+                "no_worker", f"no node could serve `{flight.request.model}` for {options.route_wait_s:g} s"
+            )
+            return self._ended(flight)
+        self._agenda.set(("route", flight.id), now.mono + search.retry_s * (0.5 + self.rng.random()))
+        search.retry_s = min(2 * search.retry_s, options.retry_max_s)
+        return []
+
+    def view_changed(self, now: Now) -> list[Output]:
+        """Somebody joined, recovered or became ready: try the flights that found nobody."""
+        outputs: list[Output] = []
+        for id in list(self._searching):
+            outputs += self._route(now, self.flights[id])
+        return outputs
+
+    # -- what workers say -------------------------------------------------------------------------
+
+    def receive(self, now: Now, node: str, frame: Frame) -> list[Output]:
+        """Take a worker's frame. One whose body means nothing loses the worker the attempt."""
+        flight = self.flights.get(frame.flight)
+        if flight is None or flight.target != node or not flight.is_current(frame.attempt):
+            self.statistics.stale_frames += 1
+            return []
+        try:
+            return self._heed(now, flight, frame)
+        except DecodeError as error:
+            return self._lose(now, flight, f"its answer means nothing: {error}")
+
+    def _heed(self, now: Now, flight: Flight, frame: Frame) -> list[Output]:
+        match frame.kind:
+            case Kind.ACCEPT:
+                return self._accepted(flight, frame)
+            case Kind.TOKENS:
+                return self._produced(flight, frame)
+            case Kind.FINISH:
+                return self._finished(now, flight, frame)
+            case Kind.REJECT:
+                return self._rejected(now, flight, frame)
+            case Kind.PROGRESS:
+                return []
+        raise DecodeError(f"a frame of type {frame.kind} is not a worker's to send")
+
+    def _accepted(self, flight: Flight, frame: Frame) -> list[Output]:
+        if not flight.accept(frame.attempt, Accept.read(frame)):
+            self.statistics.stale_frames += 1
+            return []
+        self._agenda.cancel(("answer", flight.id))
+        return [Wake(flight.id)]
+
+    def _produced(self, flight: Flight, frame: Frame) -> list[Output]:
+        tokens = Tokens.read(frame)
+        if not flight.tokens(frame.attempt, tokens):
+            self.statistics.stale_frames += 1
+            return []
+        self.statistics.tokens += len(tokens.ids)
+        return [Wake(flight.id)]
+
+    def _finished(self, now: Now, flight: Flight, frame: Frame) -> list[Output]:
+        if flight.finished(frame.attempt, Finish.read(frame)):
+            return self._ended(flight)
+        return self._lose(now, flight, "its end came before its tokens")
+
+    def _rejected(self, now: Now, flight: Flight, frame: Frame) -> list[Output]:
+        reject = Reject.read(frame)
+        was_running = flight.state is State.RUNNING
+        self._leave(flight)
+        flight.rejected(frame.attempt, reject)
+        if flight.ended:
+            return self._ended(flight)
+        self.statistics.moves += was_running
+        return self._route(now, flight)
+
+    # -- what befalls workers ---------------------------------------------------------------------
+
+    def node_lost(self, now: Now, node: str, reason: str) -> list[Output]:
+        """A worker's node is gone or silent: move all its flights at once."""
+        outputs: list[Output] = []
+        for id in list(self._at.get(node, ())):
+            outputs += self._lose(now, self.flights[id], reason)
+        return outputs
+
+    def _lose(self, now: Now, flight: Flight, reason: str) -> list[Output]:
+        outputs = self._tell_cancel(flight, reason)
+        self._leave(flight)
+        flight.lost(flight.attempt, reason)
+        if flight.ended:
+            return outputs + self._ended(flight)
+        self.statistics.moves += 1
+        return outputs + self._route(now, flight)
+
+    def _tell_cancel(self, flight: Flight, reason: str) -> list[Output]:
+        if flight.target is None:
+            return []
+        return [SendFrame(flight.target, Cancel(reason).frame(flight.id, flight.attempt))]
+
+    def _leave(self, flight: Flight) -> None:
+        self._agenda.cancel(("answer", flight.id))
+        if flight.target is not None:
+            del self._at[flight.target][flight.id]
+
+    def _ended(self, flight: Flight) -> list[Output]:
+        for name in ("answer", "route", "deadline"):
+            self._agenda.cancel((name, flight.id))
+        self._searching.pop(flight.id, None)
+        for at in self._at.values():
+            at.pop(flight.id, None)
+        self._count_end(flight)
+        return [Wake(flight.id)]
+
+    def _count_end(self, flight: Flight) -> None:
+        name = flight.state.value
+        setattr(self.statistics, name, getattr(self.statistics, name) + 1)
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When `tick` must be called."""
+        return self._agenda.next_deadline()
+
+    def tick(self, now: Now) -> list[Output]:
+        """Carry out what is due: retries, answers that never came, deadlines."""
+        outputs: list[Output] = []
+        for name, id in self._agenda.due(now.mono):
+            flight = self.flights.get(id)
+            if flight is not None and not flight.ended:
+                outputs += self._due(now, name, flight)
+        return outputs
+
+    def _due(self, now: Now, name: str, flight: Flight) -> list[Output]:
+        match name:
+            case "route":
+                return self._route(now, flight) if flight.target is None else []
+            case "answer":
+                return self._lose(now, flight, "no answer")
+            case _:
+                return self._out_of_time(flight)
+
+    def _out_of_time(self, flight: Flight) -> list[Output]:
+        outputs = self._tell_cancel(flight, "out of time")
+        flight.fail("deadline_exceeded", "the request's time is up")
+        return outputs + self._ended(flight)
+
+
+def _cost_tokens(attempt: Attempt) -> int:
+    prompt = sum(len(s.ids) + len(s.text) // BYTES_PER_TOKEN for s in attempt.prompt)
+    output = attempt.parameters.max_tokens
+    left = (GUESSED_OUTPUT_TOKENS if output is None else output) - len(attempt.emitted)
+    return prompt + len(attempt.emitted) + max(0, left)

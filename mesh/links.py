@@ -1,0 +1,312 @@
+"""All links of a node: who is on which connection, who is silent, whom to dial.
+
+Theory of operation. A link is dialled when there is something to send and none
+is up; frames wait in its outbox until it opens. The first link to
+a peer is its *primary* (a dial counts from its start) and stays it until it is
+lost: requests of this node go out on it, and answers go back on the link that brought the request, so frames of
+one flight never overtake each other. Either side may dial.
+
+A stopped process still acknowledges at its kernel, so only an echo (PONG) or
+other frames count as life: a link that has been quiet for `echo_s` is pinged,
+one that stays quiet for `silence_s` (or four times the lag that the peer reports
+of itself) raises LinkSilent once. It is kept open, since late frames of the
+peer are harmless, until `abandon_s`. After a pause of our own, every peer is
+given its time again before it is judged. Links unused for `idle_s` are closed by
+the side that dialled.
+"""
+
+import attrs
+
+from mesh.effects import Address, CloseLink, Dial, Effect, FlushLink, LinkId, Report
+from mesh.errors import DecodeError, LimitError
+from mesh.facts import Fact, LinkDown, LinkSilent, LinkUp
+from mesh.frames import Frame, Hello, Kind, Ping, Pong
+from mesh.link import Link
+from mesh.now import Now
+
+Output = Effect | Fact
+
+ADDRESS_TEXT_MAX = 64
+"""Longest `HOST:PORT` that is read from a hello, in characters."""
+
+LAG_MAX_S = 0.5
+"""Most of a peer's lag that counts: a busy loop is forgiven, but nobody can make itself immortal."""
+
+LINKS_MAX = 4096
+"""Most connections at once; a further one is closed when it is accepted."""
+
+
+@attrs.frozen
+class LinkOptions:
+    """Times of the silence detector, in seconds."""
+
+    echo_s: float = 0.25
+    """Ping a link that has been quiet for this long; also the grain of the detector."""
+    silence_s: float = 1.0
+    """Quiet despite pings for this long is silence. Shorter finds a frozen peer sooner and forgives
+    less of a busy host: a peer needs to be scheduled four times within it."""
+    abandon_s: float = 30.0
+    """A silent link is closed after this."""
+    idle_s: float = 60.0
+    """A link that carried no request for this long is closed by the side that dialled it."""
+    hello_s: float = 5.0
+    """A connection that has not said who it is by then is closed."""
+
+
+@attrs.define
+class Connection:
+    """One connection, dialled or accepted, from its first byte to its last."""
+
+    id: LinkId
+    link: Link
+    heard_at: float
+    address: Address | None = None
+    """Where it was dialled to; None if it was accepted."""
+    node: str = ""
+    """The peer: who it said it is, or until then whom it was dialled for."""
+    greeted: bool = False
+    opened: bool = False
+    used_at: float = 0.0
+    lag_s: float = 0.0
+    silent: bool = False
+
+
+@attrs.define
+class Links:
+    """Every link of this node to peers. Engines' links are not here: their process is watched itself."""
+
+    hello: Hello
+    options: LinkOptions = LinkOptions()
+    _connections: dict[LinkId, Connection] = attrs.field(init=False, factory=dict)
+    _primary: dict[str, LinkId] = attrs.field(init=False, factory=dict)
+    _by_address: dict[Address, LinkId] = attrs.field(init=False, factory=dict)
+    _next_id: LinkId = attrs.field(init=False, default=1)
+    _tick_at: float | None = attrs.field(init=False, default=None)
+    lag_s: float = attrs.field(init=False, default=0.0)
+    """How late this node's own timer has lately fired; told to peers in echoes."""
+
+    def new_id(self) -> LinkId:
+        """Return a link id that was never used on this node."""
+        self._next_id += 1
+        return self._next_id - 1
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def node_of(self, link: LinkId) -> str:
+        """Return the node at the other end; empty if unknown."""
+        connection = self._connections.get(link)
+        return connection.node if connection else ""
+
+    def gossip_address(self, link: LinkId) -> Address | None:
+        """Return where the peer of a link takes datagrams and links, by its own word."""
+        connection = self._connections.get(link)
+        peer = connection.link.peer if connection else None
+        return parse_address(peer.gossip) if peer else None
+
+    # -- connections come and go ------------------------------------------------------------------
+
+    def accepted(self, now: Now) -> tuple[LinkId, list[Output]]:
+        """A peer has connected to us; name the connection and greet it."""
+        connection = self._add(now, "", None)
+        connection.opened = True
+        if len(self._connections) > LINKS_MAX:
+            return connection.id, self._close(connection, f"more than {LINKS_MAX} links")
+        return connection.id, [FlushLink(connection.id)]
+
+    def opened(self, now: Now, link: LinkId) -> list[Output]:
+        """A dial has succeeded."""
+        connection = self._connections.get(link)
+        if connection is None:
+            return [CloseLink(link, "no longer wanted")]
+        connection.opened = True
+        connection.heard_at = now.mono
+        return [FlushLink(link)]
+
+    def lost(self, now: Now, link: LinkId, reason: str) -> list[Output]:
+        """A connection was closed or reset by the peer or the network, or a dial failed."""
+        connection = self._connections.get(link)
+        return [] if connection is None else self._forget(connection, reason)
+
+    def _add(self, now: Now, node: str, address: Address | None) -> Connection:
+        connection = Connection(self.new_id(), Link(self.hello), now.mono, address, node, used_at=now.mono)
+        self._connections[connection.id] = connection
+        self._index(connection, address)
+        if self._tick_at is None:
+            self._tick_at = now.mono + self.options.echo_s
+        return connection
+
+    def _index(self, connection: Connection, address: Address | None) -> None:
+        if connection.node:
+            self._primary.setdefault(connection.node, connection.id)
+        if address is not None:
+            self._by_address.setdefault(address, connection.id)
+
+    def _forget(self, connection: Connection, reason: str) -> list[Output]:
+        del self._connections[connection.id]
+        for address in (connection.address, self._greeted_address(connection)):
+            if address is not None and self._by_address.get(address) == connection.id:
+                del self._by_address[address]
+        primary = self._primary.get(connection.node) == connection.id
+        if primary:
+            self._succeed(connection.node)
+        return [LinkDown(connection.id, connection.node, reason, primary)]
+
+    def _succeed(self, node: str) -> None:
+        del self._primary[node]
+        for other in self._connections.values():
+            if other.node == node and other.greeted:
+                self._primary[node] = other.id
+                return
+
+    def _greeted_address(self, connection: Connection) -> Address | None:
+        return parse_address(connection.link.peer.gossip) if connection.link.peer else None
+
+    def _close(self, connection: Connection, reason: str) -> list[Output]:
+        return [CloseLink(connection.id, reason), *self._forget(connection, reason)]
+
+    # -- bytes and frames -------------------------------------------------------------------------
+
+    def output(self, link: LinkId, bytes_max: int) -> bytes:
+        """Take bytes to write; empty if there are none, or no such link any more."""
+        connection = self._connections.get(link)
+        if connection is None or not connection.opened:
+            return b""
+        return connection.link.output(bytes_max)
+
+    def input(self, now: Now, link: LinkId, data: bytes) -> tuple[list[Frame], list[Output]]:
+        """Take bytes from a link: the frames for the layers above, and what else must be done."""
+        connection = self._connections.get(link)
+        if connection is None:
+            return [], []
+        connection.heard_at = now.mono
+        connection.silent = False
+        try:
+            return self._frames(now, connection, data)
+        except (DecodeError, LimitError) as error:
+            report = Report("link_broken", (("node", connection.node), ("error", str(error))))
+            return [], [report, *self._close(connection, str(error))]
+
+    def _frames(self, now: Now, connection: Connection, data: bytes) -> tuple[list[Frame], list[Output]]:
+        frames: list[Frame] = []
+        outputs: list[Output] = []
+        for frame in connection.link.input(data):
+            match frame.kind:
+                case Kind.HELLO:
+                    outputs += self._greeted(connection)
+                case Kind.PING:
+                    pong = Pong(Ping.read(frame).token, round(self.lag_s * 1000))
+                    connection.link.send(pong.frame())
+                    outputs.append(FlushLink(connection.id))
+                case Kind.PONG:
+                    connection.lag_s = Pong.read(frame).lag_ms / 1000
+                case _:
+                    connection.used_at = now.mono
+                    frames.append(frame)
+        return frames, outputs
+
+    def _greeted(self, connection: Connection) -> list[Output]:
+        peer = connection.link.peer
+        assert peer is not None
+        if connection.greeted:
+            return []
+        if peer.node == self.hello.node:
+            return self._close(connection, "it is this node itself")
+        if connection.node not in ("", peer.node):
+            return self._close(connection, f"another node, `{peer.node}`, answers there")
+        connection.node, connection.greeted = peer.node, True
+        self._index(connection, self._greeted_address(connection))
+        return [LinkUp(connection.id, peer.node)]
+
+    def send(self, now: Now, frame: Frame, node: str, address: Address | None) -> list[Output]:
+        """Send to a peer on its primary link, or to an address; dialled if none is up.
+
+        `node` may be empty if only the address is known; without an address nothing is dialled.
+        """
+        connection = self._find(node, address)
+        outputs: list[Output] = []
+        if connection is None:
+            if address is None:
+                return []
+            connection = self._add(now, node, address)
+            outputs.append(Dial(connection.id, address))
+        return outputs + self._queue(now, connection, frame)
+
+    def reply(self, now: Now, frame: Frame, link: LinkId) -> list[Output]:
+        """Send on one link and no other; dropped if it is gone."""
+        connection = self._connections.get(link)
+        return [] if connection is None else self._queue(now, connection, frame)
+
+    def _find(self, node: str, address: Address | None) -> Connection | None:
+        link = self._primary.get(node)
+        if link is None and not node and address is not None:
+            link = self._by_address.get(address)
+        return None if link is None else self._connections[link]
+
+    def _queue(self, now: Now, connection: Connection, frame: Frame) -> list[Output]:
+        if frame.flight:
+            connection.used_at = now.mono
+        try:
+            connection.link.send(frame)
+        except LimitError as error:
+            return self._close(connection, str(error))
+        return [FlushLink(connection.id)] if connection.opened else []
+
+    # -- silence ----------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When `tick` must be called; None while there is no link."""
+        return self._tick_at if self._connections else None
+
+    def tick(self, now: Now) -> list[Output]:
+        """Ping the quiet, report the silent, close the idle."""
+        if self._tick_at is None or now.mono < self._tick_at:
+            return []
+        late_s = now.mono - self._tick_at
+        self.lag_s = max(min(late_s, LAG_MAX_S), 0.8 * self.lag_s)
+        self._tick_at = now.mono + self.options.echo_s if self._connections else None
+        if late_s > self.options.silence_s / 2:
+            self._forgive(now)
+        outputs: list[Output] = []
+        for connection in list(self._connections.values()):
+            outputs += self._watch(now, connection)
+        return outputs
+
+    def _forgive(self, now: Now) -> None:
+        for connection in self._connections.values():
+            connection.heard_at = now.mono
+
+    def _watch(self, now: Now, connection: Connection) -> list[Output]:
+        options = self.options
+        quiet_s = now.mono - connection.heard_at
+        if not connection.greeted:
+            return self._close(connection, "no hello") if quiet_s > options.hello_s else []
+        if quiet_s > options.abandon_s:
+            return self._close(connection, f"silent for {quiet_s:.0f} s")
+        if connection.address is not None and now.mono - connection.used_at > options.idle_s:
+            return self._close(connection, "idle")
+        outputs: list[Output] = []
+        if not connection.silent and quiet_s > max(options.silence_s, 4 * min(connection.lag_s, LAG_MAX_S)):
+            connection.silent = True
+            outputs.append(LinkSilent(connection.node, quiet_s))
+        if quiet_s >= options.echo_s:
+            outputs += self._ping(now, connection)
+        return outputs
+
+    def _ping(self, now: Now, connection: Connection) -> list[Output]:
+        connection.link.send(Ping(round(now.mono * 1e6)).frame())
+        return [FlushLink(connection.id)]
+
+
+def parse_address(text: str) -> Address | None:
+    """Read `HOST:PORT` with a numeric host, IPv6 in brackets; None if it is none."""
+    host, _, port = text.rpartition(":")
+    if not host or len(text) > ADDRESS_TEXT_MAX or not (port.isascii() and port.isdigit()):
+        return None
+    return (host.strip("[]"), int(port)) if int(port) < 65536 else None
+
+
+def format_address(address: Address) -> str:
+    """Write `HOST:PORT`, IPv6 in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

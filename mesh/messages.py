@@ -1,0 +1,115 @@
+"""What nodes say to each other about membership, as frozen values.
+
+A packet is one message, plus the rumours and load records that ride on it. `source` is
+always the node that sent this packet, not the one it is about. How each becomes bytes is
+`mesh.codec`'s business alone.
+"""
+
+import attrs
+
+from mesh.effects import Address
+from mesh.load import LoadRecord
+from mesh.member import Member
+
+
+@attrs.frozen
+class Ping:
+    """Are you there? Answered by Ack with the same nonce, by `target` only."""
+
+    source: str
+    nonce: int
+    """48 random bits: an answer counts only with the nonce of an open round."""
+    target: str
+    """Whom it is for: an address may have passed to another node."""
+
+
+@attrs.frozen
+class Ack:
+    """The answer to a Ping, or a helper's word that the target has answered it."""
+
+    source: str
+    nonce: int
+    digest: bytes
+    """`Members.digest()` of the source, 8 bytes."""
+
+
+@attrs.frozen
+class PingRequest:
+    """Ask a helper to ping `target` and to pass the answer on."""
+
+    source: str
+    nonce: int
+    target: str
+    address: Address
+    """Where the asker believes the target to be; the helper prefers its own knowledge."""
+    timeout_ms: int
+    """How long the asker will wait; the helper says Nack at four fifths of it (Lifeguard IV-A)."""
+
+
+@attrs.frozen
+class Nack:
+    """The helper got no answer: it heard the asker, so the asker's own network works."""
+
+    source: str
+    nonce: int
+
+
+@attrs.frozen
+class Join:
+    """Let me in: carries the sender's own account. Answered by Snapshot. Reliable only."""
+
+    source: str
+
+
+@attrs.frozen
+class Snapshot:
+    """Everything the source knows, as updates and load records. Reliable only."""
+
+    source: str
+
+
+@attrs.frozen
+class Sync:
+    """Everything (or, in a reply, what differs) of the source's table. Reliable only."""
+
+    source: str
+    answer_wanted: bool
+    """False in the reply, which ends the exchange."""
+
+
+@attrs.frozen
+class Leave:
+    """Goodbye: carries the source's own account as LEFT."""
+
+    source: str
+
+
+@attrs.frozen
+class Gossip:
+    """Nothing but what rides on it."""
+
+    source: str
+
+
+Message = Ping | Ack | PingRequest | Nack | Join | Snapshot | Sync | Leave | Gossip
+
+
+@attrs.frozen
+class Update:
+    """An account of a member that rides on a packet."""
+
+    member: Member
+    accusers: tuple[str, ...] = ()
+    """Nodes whose own rounds failed, where the account is SUSPECT; at most 8. They merge by union,
+    so that one rumour per member carries every independent accusation."""
+
+
+@attrs.frozen
+class Packet:
+    """What one datagram, or one gossip frame of a link, decodes to."""
+
+    message: Message
+    updates: tuple[Update, ...] = ()
+    loads: tuple[LoadRecord, ...] = ()
+    unknown: int = 0
+    """Items of a type that this version does not know: skipped."""

@@ -1,0 +1,124 @@
+"""One probe round: is this member there? And the round trip time that sets its patience.
+
+Theory of operation. A round asks directly first, then through helpers and over TCP at
+once, then gives its verdict (SWIM, DSN 2002, section 3.1; TCP probe as in memberlist):
+
+    state      moved by                          to         what the owner does
+    DIRECT     ack, or anything from the target  ANSWERED   learn the round trip, forget the round
+    DIRECT     timeout (SRTT + 4 * RTTVAR)       INDIRECT   ask k helpers, ping over TCP
+    INDIRECT   ack by any path                   ANSWERED   forget the round
+    INDIRECT   verdict time                      FAILED     quarantine and suspect the target
+
+ANSWERED and FAILED are final. An ack counts only with the round's nonce (48 random bits),
+and only from the target or from a helper that this round asked. A round is bounded by its
+verdict time, which never comes sooner than the observer's least patience.
+"""
+
+import enum
+
+import attrs
+
+from mesh.identity import Identity
+
+
+class Phase(enum.Enum):
+    """Where a round stands."""
+
+    DIRECT = "direct"
+    INDIRECT = "indirect"
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+@attrs.define
+class Probe:
+    """One round. Times are monotonic seconds."""
+
+    target: Identity
+    nonce: int
+    started_at: float
+    timeout_s: float
+    """Patience for the direct answer."""
+    verdict_s: float
+    """Patience in all, from the start of the round."""
+    phase: Phase = attrs.field(default=Phase.DIRECT, init=False)
+    helpers: tuple[str, ...] = attrs.field(default=(), init=False)
+    nackers: tuple[str, ...] = attrs.field(default=(), init=False)
+    _interrupted: bool = attrs.field(default=False, init=False)
+
+    @property
+    def deadline_at(self) -> float:
+        """When `timed_out` is to be called."""
+        return self.started_at + (self.timeout_s if self.phase is Phase.DIRECT else self.verdict_s)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the round has its verdict."""
+        return self.phase in (Phase.ANSWERED, Phase.FAILED)
+
+    def timed_out(self, heard_at: float | None) -> Phase:
+        """The deadline has passed; `heard_at` is when anything last came from the target."""
+        assert not self.is_over, "a round that is over has no deadline"
+        if heard_at is not None and heard_at > self.started_at:
+            self.phase = Phase.ANSWERED
+        else:
+            self.phase = Phase.INDIRECT if self.phase is Phase.DIRECT else Phase.FAILED
+        return self.phase
+
+    def acked(self, source: str) -> bool:
+        """An ack with our nonce came from `source`. Returns whether it answers the round."""
+        if self.is_over or source not in (self.target.node, *self.helpers):
+            return False
+        self.phase = Phase.ANSWERED
+        return True
+
+    def nacked(self, source: str) -> None:
+        """A helper says that it got no answer."""
+        if source in self.helpers and source not in self.nackers:
+            self.nackers = (*self.nackers, source)
+
+    def forgive(self, gap_s: float) -> None:
+        """This process was away for `gap_s`: the target loses no time by it."""
+        self.started_at += gap_s
+        self._interrupted = True
+
+    def round_trip_s(self, now_mono: float, source: str, reliable: bool) -> float | None:
+        """Seconds to the target and back, or None when this ack does not measure that.
+
+        Each round has its own nonce, so that Karn's ambiguity does not arise.
+        """
+        if reliable or self._interrupted or source != self.target.node:
+            return None
+        return max(0.0, now_mono - self.started_at)
+
+
+@attrs.frozen
+class RoundTrip:
+    """Smoothed round trip of one peer (Jacobson and Karels; RFC 6298, section 2)."""
+
+    smoothed_s: float
+    variation_s: float
+
+    @classmethod
+    def first(cls, sample_s: float) -> "RoundTrip":
+        """The estimate after one sample."""
+        return cls(sample_s, sample_s / 2)
+
+    def observe(self, sample_s: float) -> "RoundTrip":
+        """The estimate after one more sample: gains 1/8 and 1/4."""
+        error_s = abs(self.smoothed_s - sample_s)
+        return RoundTrip(
+            self.smoothed_s + (sample_s - self.smoothed_s) / 8,
+            self.variation_s + (error_s - self.variation_s) / 4,
+        )
+
+    @property
+    def timeout_s(self) -> float:
+        """SRTT + 4 * RTTVAR, unclamped."""
+        return self.smoothed_s + 4 * self.variation_s
+
+
+def timeout_s(estimate: RoundTrip | None, initial_s: float, min_s: float, max_s: float) -> float:
+    """Seconds of patience for a direct answer: measured where possible, always within bounds."""
+    wanted_s = estimate.timeout_s if estimate is not None else initial_s
+    return min(max_s, max(min_s, wanted_s))

@@ -1,0 +1,402 @@
+"""SWIM membership: who is in the mesh, by gossip alone, as one pure core.
+
+Theory of operation. `Swim` is the surface: it decodes packets, looks at the clock, and hands
+each input to the part that owns the decision:
+
+    Members    mesh.members    the table and the lattice
+    Detector   mesh.detector   probe rounds, relays, round trips, quarantine (our own verdict)
+    Beliefs    mesh.beliefs    suspicion, death, life: what is gossiped (the mesh's verdict)
+    Reunion    mesh.reunion    join, heal, compare tables
+    Voice      mesh.voice      packets, piggy-backing, gossip rounds, facts, reports
+
+and keeps for itself what concerns this node: its own account, its goodbye, its pauses.
+
+Invariants:
+- a rumour about ourselves is answered with a higher incarnation, by us alone;
+- a pause of this process moves its deadlines and raises its incarnation; nobody dies of it;
+- what arrives is merged by the lattice, so the order of arrival does not matter;
+- any bytes may arrive: what means nothing is counted and changes nothing.
+
+Sources: SWIM (DSN 2002) for rounds, suspicion and piggy-backing; Lifeguard (arXiv 1707.00788)
+for timeouts, nacks, health and the buddy system; the two verdicts, digests in acks, healing
+and forgiveness are ours (docs/explanation/membership.md).
+
+Every input takes `now` first and returns effects and facts in the order in which they must be
+carried out. The first input of all arms the timers.
+"""
+
+import enum
+import random
+from collections.abc import Iterable
+from typing import Any, assert_never
+
+import attrs
+
+from mesh import codec
+from mesh.agenda import Agenda
+from mesh.beliefs import Beliefs, CaseKey
+from mesh.detector import Detector, RelayKey, RoundKey, Say
+from mesh.effects import Address, Effect
+from mesh.errors import DecodeError
+from mesh.facts import Fact
+from mesh.health import pause_s
+from mesh.identity import Identity
+from mesh.load import LoadRecord, LoadTable
+from mesh.member import Liveness, Member
+from mesh.members import Members
+from mesh.messages import Ack, Gossip, Join, Leave, Nack, Packet, Ping, PingRequest, Snapshot, Sync, Update
+from mesh.now import Now
+from mesh.reunion import Reunion, ReunionTimer, SyncKey
+from mesh.suspicion import Suspicion
+from mesh.swim_options import SwimOptions
+from mesh.swim_statistics import SwimStatistics, Tally
+from mesh.voice import GossipTimer, Voice
+
+FORGIVEN_VERDICTS = 2
+"""After a pause, what was due waits for so many least rounds more: the time to ask and be refuted."""
+
+
+class PeriodTimer(enum.Enum):
+    """Agenda key: the next probe of the round robin."""
+
+    PERIOD = "period"
+
+
+class Swim:
+    """The membership core of one node."""
+
+    def __init__(self, options: SwimOptions, me: Member, rng: random.Random) -> None:
+        """Begin as a mesh of one.
+
+        Args:
+            options: see `SwimOptions`; its presets are `local`, `lan` and `wan`.
+            me: this node's own account, ALIVE, with a generation above any that it ever used.
+            rng: the only source of randomness; the same seed and inputs give the same outputs.
+
+        Raises:
+            LimitError: the account is too large for a datagram.
+        """
+        codec.item(Update(me))
+        self.loads = LoadTable()
+        """Newest load record of each live member; `get(now, node)` says how old it is."""
+        self._options = options
+        self._node = me.node
+        self._rng = rng
+        self._agenda = Agenda()
+        self._tally = Tally()
+        self._begun = False
+        self._leaving = False
+        self._jumped = False
+        self._lag_s = 0.0
+        cases: dict[str, Suspicion] = {}
+        self._members = Members(me, rng, options.members_max)
+        self._detector = Detector(me.node, options, self._members, self._agenda, rng)
+        self._voice = Voice(
+            me.node, options, self._members, cases, self.loads, self._agenda, rng, self._tally
+        )
+        self._beliefs = Beliefs(
+            me.node,
+            options,
+            self._members,
+            cases,
+            self._detector,
+            self.loads,
+            self._voice,
+            self._agenda,
+            self._tally,
+        )
+        self._reunion = Reunion(me.node, options, self._members, self._voice, self._agenda, rng, self._tally)
+
+    def __repr__(self) -> str:
+        return f"<Swim {self.me.name} {self._members!r}>"
+
+    # Queries.
+
+    @property
+    def me(self) -> Member:
+        """This node's own account."""
+        me = self._members.get(self._node)
+        assert me is not None, "a table always holds its owner"
+        return me
+
+    @property
+    def options(self) -> SwimOptions:
+        """What it was built with."""
+        return self._options
+
+    def members(self) -> tuple[Member, ...]:
+        """Every account, the dead and this node's own included, in order of first hearing."""
+        return self._members.all()
+
+    def member(self, node: str) -> Member | None:
+        """The account of `node`, or None."""
+        return self._members.get(node)
+
+    def is_quarantined(self, node: str) -> bool:
+        """Whether this node, on its own, has stopped trusting `node` to answer."""
+        return self._detector.is_quarantined(node)
+
+    def round_trip_s(self, node: str) -> float | None:
+        """Smoothed round trip to `node` in seconds, or None when it was not measured."""
+        estimate = self._detector.round_trip(node)
+        return estimate.smoothed_s if estimate is not None else None
+
+    def next_deadline(self) -> float | None:
+        """When `tick` wants to be called, monotonic seconds; None before the first input."""
+        return self._agenda.next_deadline()
+
+    def statistics(self) -> SwimStatistics:
+        """How things stand. O(n)."""
+        counts = {liveness.name.lower(): 0 for liveness in Liveness}
+        for row in self._members.all():
+            counts[row.liveness.name.lower()] += 1
+        return SwimStatistics(
+            members=counts,
+            quarantined=self._detector.quarantined,
+            digest=self._members.digest().hex(),
+            health=self._detector.health.score,
+            rumours=self._voice.rumours,
+            lag_s=self._lag_s,
+            rounds_started=self._detector.rounds_started,
+            rounds_failed=self._detector.rounds_failed,
+            relays_refused=self._detector.relays_refused,
+            members_refused=self._members.refused,
+            **attrs.asdict(self._tally),
+        )
+
+    # Inputs.
+
+    def receive(self, now: Now, data: bytes, source: Address, reliable: bool = False) -> list[Effect | Fact]:
+        """Take one packet: a datagram, or with `reliable` the body of a gossip frame of a link.
+
+        Anything that is not a packet is counted and dropped. `source` is where a datagram came
+        from; replies to reliable packets go to the address in the sender's own account.
+        """
+        self._wake(now)
+        self._tally.packets_received += 1
+        self._tally.bytes_received += len(data)
+        try:
+            packet = codec.decode(data, codec.RELIABLE_BYTES_MAX if reliable else codec.DATAGRAM_BYTES_MAX)
+        except DecodeError:
+            self._tally.decode_errors += 1
+            return self._voice.take()
+        self._accept(now, packet, source, reliable)
+        return self._voice.take()
+
+    def tick(self, now: Now) -> list[Effect | Fact]:
+        """Do what has come due. Call it at `next_deadline()`, after draining the sockets."""
+        self._wake(now)
+        for key in self._agenda.due(now.mono):
+            self._come_due(now, key)
+        return self._voice.take()
+
+    def join(self, now: Now, addresses: Iterable[Address]) -> list[Effect | Fact]:
+        """Ask these seeds to let us in, again and again until one does. Our own address is ignored.
+
+        The seeds are remembered: those that are not live members are asked again at the healing rate.
+        """
+        self._wake(now)
+        self._reunion.join(now, [seed for seed in addresses if seed != self.me.address])
+        return self._voice.take()
+
+    def leave(self, now: Now) -> list[Effect | Fact]:
+        """Say goodbye. Keep ticking for about a second, so that the goodbye spreads."""
+        self._wake(now)
+        if not self._leaving:
+            self._leaving = True
+            self._agenda.clear()
+            self._become(now, attrs.evolve(self.me, liveness=Liveness.LEFT))
+            for peer in self._members.sample(self._options.leave_fanout):
+                self._voice.say(now, Say(peer.address, Leave(self._node), peer.node))
+        return self._voice.take()
+
+    def heard(self, now: Now, node: str) -> list[Effect | Fact]:
+        """The link layer received authenticated traffic from `node`: it lives."""
+        self._wake(now)
+        self._beliefs.weigh(now, self._detector.heard(now, node))
+        return self._voice.take()
+
+    def evidence(self, now: Now, node: str, reason: str = "link lost") -> list[Effect | Fact]:
+        """The link layer saw a reset, refused or closed link: quarantine and probe at once."""
+        self._wake(now)
+        if self._beliefs.live_peer(node) is not None and not self._leaving:
+            self._beliefs.weigh(now, self._detector.evidence(node, reason))
+            self._beliefs.probe(now, node)
+        return self._voice.take()
+
+    def probe(self, now: Now, node: str) -> list[Effect | Fact]:
+        """Probe one live peer at once, unless a round is open."""
+        self._wake(now)
+        if not self._leaving:
+            self._beliefs.probe(now, node)
+        return self._voice.take()
+
+    def publish_load(self, now: Now, record: LoadRecord) -> list[Effect | Fact]:
+        """Take this node's own new figures; its id, generation, sequence and age are filled in here.
+
+        Raises LimitError, nothing changed, when the record is too large for a datagram.
+        """
+        self._wake(now)
+        identity = self.me.identity
+        record = attrs.evolve(record, node=identity.node, generation=identity.generation)
+        codec.item(record)
+        self.loads.publish(now, record)
+        return self._voice.take()
+
+    def update_me(self, now: Now, **facts: Any) -> list[Effect | Fact]:
+        """Publish new facts about ourselves (fields of Member), with a higher incarnation.
+
+        Raises LimitError, nothing changed, when the account would be too large for a datagram.
+        """
+        assert not facts.keys() & {"identity", "liveness"}, "those are not facts that one chooses"
+        codec.item(Update(attrs.evolve(self.me, **facts)))
+        self._wake(now)
+        me = attrs.evolve(self.me, **facts)
+        if me != self.me and not self._leaving:
+            self._become(now, attrs.evolve(me, identity=me.identity.above()))
+        return self._voice.take()
+
+    # Packets and deadlines.
+
+    def _accept(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:
+        self._tally.unknown_items += packet.unknown
+        for update in packet.updates:
+            if update.member.node == self._node:
+                self._hear_of_me(now, update.member)
+            elif not self._leaving:
+                self._beliefs.learn(now, update)
+        for record in packet.loads:
+            if self._beliefs.live_peer(record.node) is not None:
+                self.loads.observe(now, record)
+        if packet.message.source == self._node:
+            self._tally.misplaced += 1
+        elif not self._leaving:
+            self._beliefs.weigh(now, self._detector.heard(now, packet.message.source))
+            self._answer(now, packet, source, reliable)
+
+    def _answer(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:
+        message = packet.message
+        known = self._members.get(message.source)
+        reply_to = known.address if reliable and known is not None else source
+        match message:
+            case Ping() if message.target == self._node:
+                ack = Ack(self._node, message.nonce, self._members.digest())
+                self._voice.say(now, Say(reply_to, ack, message.source, reliable))
+            case Ack():
+                self._acked(now, message, reliable)
+            case PingRequest():
+                self._beliefs.weigh(now, self._detector.asked(now, message, reply_to))
+            case Nack():
+                self._detector.nacked(message)
+            case Join() if reliable:
+                self._voice.say_rows(now, reply_to, Snapshot(self._node), self._members.all())
+            case Snapshot() if reliable:
+                self._reunion.joined(message.source)
+            case Sync() if reliable:
+                self._reunion.answer(now, message, packet, reply_to)
+            case Leave() | Gossip():
+                pass
+            case Ping() | Join() | Snapshot() | Sync():
+                self._tally.misplaced += 1
+            case _:
+                assert_never(message)
+
+    def _acked(self, now: Now, ack: Ack, reliable: bool) -> None:
+        findings = self._detector.acked(now, ack, reliable)
+        self._beliefs.weigh(now, findings)
+        if findings:
+            self._reunion.compare(now, ack)
+
+    def _come_due(self, now: Now, key: object) -> None:
+        match key:
+            case RoundKey():
+                self._beliefs.weigh(now, self._detector.round_due(now, key.nonce))
+            case RelayKey():
+                self._beliefs.weigh(now, self._detector.relay_due(key.nonce))
+            case CaseKey():
+                self._beliefs.case_due(now, key.node)
+            case SyncKey():
+                if self._reunion.sync_due(now, key.node):
+                    self._beliefs.probe(now, key.node)
+            case PeriodTimer.PERIOD:
+                self._period(now)
+            case GossipTimer.GOSSIP:
+                self._voice.gossip_due(now, self._detector.quarantined)
+            case ReunionTimer.HEAL:
+                self._reunion.heal_due(now)
+            case ReunionTimer.JOIN:
+                self._reunion.join_due(now)
+            case _:
+                raise AssertionError(f"nobody sets the deadline {key!r}")
+
+    def _period(self, now: Now) -> None:
+        """Probe the next in order, and one of the quarantined, so that it is soon trusted again."""
+        period_s = self._options.probe_period_s * self._detector.health.multiplier
+        self._agenda.set(PeriodTimer.PERIOD, now.mono + period_s)
+        target = self._members.next_probe()
+        if target is not None:
+            self._beliefs.probe(now, target.node)
+        if self._detector.quarantined:
+            self._beliefs.probe(now, self._rng.choice(self._detector.quarantined))
+
+    # Ourselves.
+
+    def _become(self, now: Now, me: Member) -> None:
+        self._members.apply(me, now.mono)
+        self._voice.spread(now, me)
+
+    def _hear_of_me(self, now: Now, rumour: Member) -> None:
+        """Refute what is not so; repeat ourselves to who still believes what we have refuted."""
+        me = self.me
+        if self._leaving:
+            return
+        if rumour.identity.generation > me.identity.generation:
+            self._clash(now, rumour)
+        elif rumour.precedence > me.precedence:
+            self._become(now, attrs.evolve(me, identity=me.identity.above(rumour.identity)))
+            if rumour.liveness is not Liveness.ALIVE:
+                self._refuted(rumour)
+        elif rumour.liveness is not Liveness.ALIVE and not self._voice.is_spreading(self._node):
+            self._voice.spread(now, me)
+
+    def _refuted(self, rumour: Member) -> None:
+        self._tally.refutations += 1
+        self._detector.health.refuted()
+        incarnation = self.me.identity.incarnation
+        self._voice.report("refuted", rumour=rumour.liveness.name.lower(), incarnation=incarnation)
+
+    def _clash(self, now: Now, rumour: Member) -> None:
+        """A later life of our id is known: jump above it once; twice means that the id is shared."""
+        if self._jumped:
+            self._voice.report("identity_clash", node=self._node, address="{}:{}".format(*rumour.address))
+            return
+        self._jumped = True
+        identity = Identity(self._node, rumour.identity.generation, 0).next_life()
+        self._become(now, attrs.evolve(self.me, identity=identity))
+        self._voice.report("generation_raised", generation=identity.generation)
+
+    def _wake(self, now: Now) -> None:
+        """Notice that this process was away, before anything that came due meanwhile is believed."""
+        if not self._begun:
+            self._begun = True
+            period_s = self._options.probe_period_s
+            self._agenda.set(PeriodTimer.PERIOD, now.mono + self._rng.uniform(0.0, period_s))
+            self._reunion.begin(now)
+        deadline_at = self._agenda.next_deadline()
+        self._lag_s = max(0.0, now.mono - deadline_at) if deadline_at is not None else 0.0
+        gap_s = pause_s(deadline_at, now.mono, self._options.pause_tolerance_s)
+        if gap_s and not self._leaving:
+            self._forgive(now, gap_s)
+
+    def _forgive(self, now: Now, gap_s: float) -> None:
+        """Shift what was due by the gap and a little more, and tell the mesh that we live."""
+        shift_s = gap_s + FORGIVEN_VERDICTS * self._options.verdict_min_s
+        self._tally.pauses += 1
+        self._agenda.shift(shift_s)
+        self._detector.forgive(shift_s)
+        self._beliefs.forgive(shift_s)
+        self._become(now, attrs.evolve(self.me, identity=self.me.identity.above()))
+        self._agenda.set(PeriodTimer.PERIOD, now.mono)
+        self._agenda.set(GossipTimer.GOSSIP, now.mono)
+        self._voice.report("paused", gap_s=round(gap_s, 3), incarnation=self.me.identity.incarnation)
+        self._beliefs.probe_suspects(now)

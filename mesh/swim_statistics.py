@@ -1,0 +1,69 @@
+"""What a membership core counts, and the snapshot that metrics are built from."""
+
+import attrs
+
+
+@attrs.define
+class Tally:
+    """Counters since the core began; see `SwimStatistics` for what each means."""
+
+    packets_received: int = 0
+    bytes_received: int = 0
+    packets_sent: int = 0
+    bytes_sent: int = 0
+    decode_errors: int = 0
+    unknown_items: int = 0
+    misplaced: int = 0
+    suspicions: int = 0
+    deaths: int = 0
+    refutations: int = 0
+    quarantines: int = 0
+    pauses: int = 0
+    syncs: int = 0
+
+
+@attrs.frozen
+class SwimStatistics:
+    """What the core has done since it began, and how things stand. Counters unless said otherwise."""
+
+    members: dict[str, int]
+    """Gauge: accounts by liveness, this node's own included."""
+    quarantined: tuple[str, ...]
+    """Gauge: node ids that this node does not trust to answer."""
+    digest: str
+    """Gauge: fingerprint of the live view, hex; equal on all nodes when the mesh is still."""
+    health: int
+    """Gauge: local health score, 0 is well."""
+    rumours: int
+    """Gauge: rumours waiting to be spread."""
+    lag_s: float
+    """Gauge: how late the last input found this process, seconds past the earliest deadline."""
+    packets_received: int
+    bytes_received: int
+    """Payload bytes, datagrams and reliable packets together."""
+    packets_sent: int
+    bytes_sent: int
+    decode_errors: int
+    """Packets dropped because they mean nothing."""
+    unknown_items: int
+    """Items of later versions, skipped."""
+    misplaced: int
+    """Packets not answered: for another node, from our own id, or on the wrong transport."""
+    suspicions: int
+    """Cases opened, on our own finding or on another's."""
+    deaths: int
+    """Members that this node declared dead."""
+    refutations: int
+    """Doubts about ourselves answered with a higher incarnation."""
+    quarantines: int
+    pauses: int
+    """Pauses of this process that it noticed and forgave."""
+    syncs: int
+    """Tables sent because digests differed."""
+    rounds_started: int
+    """Probe rounds."""
+    rounds_failed: int
+    relays_refused: int
+    """Indirect probes not carried out for others, because too many were."""
+    members_refused: int
+    """Newcomers refused because the table was full of live members."""

@@ -1,0 +1,139 @@
+"""Everything that a membership core says: packets filled to the brim, facts, reports.
+
+A packet is one message and what rides on it, in this order while it fits: what is believed of
+the receiver when that is not "alive" (Lifeguard's buddy system, section IV-C, which is how a
+suspect, or half a partition, learns what to refute), rumours, load records. While rumours wait,
+a gossip round sends them to a few members at random; an idle mesh has none (the separate
+gossip tick is memberlist's; SWIM has piggy-backing alone).
+"""
+
+import enum
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mesh import codec
+from mesh.agenda import Agenda
+from mesh.detector import Say
+from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable
+from mesh.facts import Fact
+from mesh.gossip import Broadcasts, sends_max
+from mesh.load import LoadTable
+from mesh.member import Liveness, Member
+from mesh.members import Members
+from mesh.messages import Gossip, Message, Snapshot, Update
+from mesh.now import Now
+from mesh.suspicion import Suspicion
+from mesh.swim_options import SwimOptions
+from mesh.swim_statistics import Tally
+
+
+class GossipTimer(enum.Enum):
+    """Agenda key: the next gossip round."""
+
+    GOSSIP = "gossip"
+
+
+class Voice:
+    """The outbox of a core. Effects and facts leave in the order in which they were said."""
+
+    def __init__(
+        self,
+        me: str,
+        options: SwimOptions,
+        members: Members,
+        cases: Mapping[str, Suspicion],
+        loads: LoadTable,
+        agenda: Agenda,
+        rng: random.Random,
+        tally: Tally,
+    ) -> None:
+        self._me = me
+        self._options = options
+        self._members = members
+        self._cases = cases
+        self._loads = loads
+        self._agenda = agenda
+        self._rng = rng
+        self._tally = tally
+        self._rumours = Broadcasts()
+        self._out: list[Effect | Fact] = []
+
+    @property
+    def rumours(self) -> int:
+        """How many rumours wait to be spread."""
+        return len(self._rumours)
+
+    def take(self) -> list[Effect | Fact]:
+        """Hand over what was said since the last time."""
+        out, self._out = self._out, []
+        return out
+
+    def tell(self, fact: Fact) -> None:
+        """Tell the sibling cores."""
+        self._out.append(fact)
+
+    def report(self, event: str, **fields: Any) -> None:
+        """Tell the operator."""
+        self._out.append(Report(event, tuple(fields.items())))
+
+    def say(self, now: Now, say: Say) -> None:
+        """Send one message with as much riding on it as fits a datagram."""
+        items = [codec.item(say.message)]
+        row = self._members.get(say.to)
+        if row is not None and row.liveness is not Liveness.ALIVE:
+            items.append(self._account(row))
+        often = sends_max(self._members.live, self._options.retransmit_factor)
+        items += self._rumours.fill(_room(items), often)
+        items += self._loads.fill(now, _room(items), self._options.load_budget_bytes, often, codec.item)
+        self._send(say.address, codec.packet(items), say.reliable)
+
+    def say_rows(self, now: Now, address: Address, message: Message, rows: Iterable[Member]) -> None:
+        """Send a reliable message with whole accounts, the live first; a snapshot brings load too."""
+        parts = [self._account(row) for row in sorted(rows, key=lambda row: not row.is_live)]
+        if isinstance(message, Snapshot):
+            parts += [codec.item(record) for record in self._loads.all(now)]
+        items = [codec.item(message)]
+        room = codec.RELIABLE_BYTES_MAX - codec.HEADER_BYTES - len(items[0])
+        for part in parts:
+            room -= len(part)
+            if room < 0:
+                break
+            items.append(part)
+        self._send(address, codec.packet(items, codec.RELIABLE_BYTES_MAX), reliable=True)
+
+    def spread(self, now: Now, row: Member) -> None:
+        """Let this account, and who doubts it, go round the mesh; older rumours about it stop."""
+        self._rumours.offer(row.node, self._account(row))
+        if GossipTimer.GOSSIP not in self._agenda:
+            wait_s = self._rng.uniform(0.0, self._options.gossip_period_s)
+            self._agenda.set(GossipTimer.GOSSIP, now.mono + wait_s)
+
+    def is_spreading(self, node: str) -> bool:
+        """Whether a rumour about `node` still waits to be sent."""
+        return node in self._rumours
+
+    def hush(self, node: str) -> None:
+        """Stop spreading what is said about `node`."""
+        self._rumours.discard(node)
+
+    def gossip_due(self, now: Now, excluding: tuple[str, ...]) -> None:
+        """One gossip round, to members outside `excluding`; the next is set while rumours wait."""
+        for peer in self._members.sample(self._options.gossip_fanout, excluding):
+            if self._rumours:
+                self.say(now, Say(peer.address, Gossip(self._me), peer.node))
+        if self._rumours and self._members.live > 1:
+            self._agenda.set(GossipTimer.GOSSIP, now.mono + self._options.gossip_period_s)
+
+    def _account(self, row: Member) -> bytes:
+        case = self._cases.get(row.node)
+        return codec.item(Update(row, case.accusers if case is not None else ()))
+
+    def _send(self, address: Address, data: bytes, reliable: bool) -> None:
+        self._tally.packets_sent += 1
+        self._tally.bytes_sent += len(data)
+        self._out.append((SendReliable if reliable else SendDatagram)(address, data))
+
+
+def _room(items: list[bytes]) -> int:
+    return codec.DATAGRAM_BYTES_MAX - codec.HEADER_BYTES - sum(map(len, items))

@@ -1,0 +1,251 @@
+"""One node as a process: binds, starts, serves, drains, ends. One nursery holds every task.
+
+The order at start is by what takes longest: engine processes first (they import
+torch), then gossip, then HTTP; the node is a member and answers `/health` long
+before its model is loaded. SIGTERM or SIGINT drains: no new requests, running
+streams may end or move, then goodbye to the mesh; a second signal ends at once.
+"""
+
+import json
+import os
+import random
+import secrets
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from mesh.effects import Report
+from mesh.member import Member
+from mesh.net.links import LinkShell
+from mesh.net.udp import Udp
+from node.configure import environment
+from node.core import NodeCore
+from node.driver import Driver
+from node.gateway import Gateway
+from node.identity import next_life
+from node.listen import Gossip, address_of, bind_gossip, bind_tcp, listener
+from node.logs import Level, Log, open_log
+from node.models import ModelPath, resolve
+from node.options import node_options
+from node.settings import Config
+from node.supervise import EngineCommand, EngineShell
+from node.values import HostPort
+from node.version import VERSION
+
+STARTED_AT = time.monotonic()
+"""When this process began to run our code: the origin of `startup_ms`."""
+
+DRAIN_POLL_S = 0.05
+"""How often a draining node looks whether it is idle."""
+
+LEVELS = {
+    "member_dead": Level.DEBUG,
+    "model_broken": Level.ERROR,
+    "engine_lost": Level.WARNING,
+    "quarantined": Level.WARNING,
+    "link_broken": Level.WARNING,
+    "frame_refused": Level.WARNING,
+    "join_failed": Level.WARNING,
+}
+"""Levels of events that are not mere information."""
+
+
+@attrs.frozen
+class Sockets:
+    """What the node listens on; `http` is None for a worker."""
+
+    gossip: Gossip
+    ops: Any
+    http: Any
+
+
+def run(config: Config) -> int:
+    """Run a node until it is told to stop; return the exit status. Raises SettingsError if it cannot start."""
+    log = open_log(config.log_level, environment(), name=config.name)
+    models = resolve(config.models)
+    sockets = _bind(config, log)
+    node = Node(config, log, sockets, _me(config, sockets, models), models)
+    trio.run(node.run)
+    return 0
+
+
+def _bind(config: Config, log: Log) -> Sockets:
+    gossip = bind_gossip(config.bind, config.explicit("bind"), "--bind")
+    ops = bind_tcp(config.ops, config.explicit("ops"), "--ops")
+    http = None if config.role == "worker" else bind_tcp(config.http, config.explicit("http"), "--http")
+    _tell_moved(log, "bind", config.bind, gossip.address)
+    _tell_moved(log, "ops", config.ops, address_of(ops))
+    if http is not None:
+        _tell_moved(log, "http", config.http, address_of(http))
+    return Sockets(gossip, ops, http)
+
+
+def _tell_moved(log: Log, what: str, wanted: HostPort, bound: HostPort) -> None:
+    if wanted.port not in (0, bound.port):
+        log.info("port_moved", what=what, taken=str(wanted), using=str(bound))
+
+
+def _me(config: Config, sockets: Sockets, models: tuple[ModelPath, ...]) -> Member:
+    address = config.advertise or sockets.gossip.address
+    return Member(
+        identity=next_life(config.data_dir),
+        name=config.name,
+        address=(address.host, address.port),
+        http=str(address_of(sockets.http)) if sockets.http is not None else "",
+        role=config.role,
+        version=VERSION,
+        models=tuple(model.name for model in models),
+    )
+
+
+@attrs.define
+class Node:
+    """Everything of one running node."""
+
+    config: Config
+    log: Log
+    sockets: Sockets
+    me: Member
+    models: tuple[ModelPath, ...]
+    _startup_ms: dict[str, int] = attrs.field(init=False, factory=dict)
+    _stop: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    async def run(self) -> None:
+        """Serve until a signal or a drain, then leave in good order."""
+        core = NodeCore(
+            self.me,
+            {model.name: model.name for model in self.models},
+            node_options(self.config),
+            random.Random(secrets.randbits(64)),
+        )
+        driver = Driver(core, self._report)
+        async with trio.open_nursery() as nursery:
+            engines = self._wire(core, driver, nursery)
+            nursery.start_soon(self._watch_signals, driver, nursery)
+            await self._open(driver, nursery, engines)
+            await self._stop.wait()
+            await self._drain(driver)
+            driver.step(core.leave)
+            await engines.stop()
+            nursery.cancel_scope.cancel()
+
+    def _wire(self, core: NodeCore, driver: Driver, nursery: trio.Nursery) -> EngineShell:
+        links = LinkShell(core, driver.step, nursery)
+        commands = {model.name: self._engine_command(model) for model in self.models}
+        engines = EngineShell(core, driver.step, links, nursery, commands)
+        driver.datagrams = Udp(self.sockets.gossip.datagrams)
+        driver.connections, driver.processes = links, engines
+        return engines
+
+    def _engine_command(self, model: ModelPath) -> EngineCommand:
+        config = self.config
+        settings = {
+            "model": model.name,
+            "directory": model.directory,
+            "worker": self.me.name,
+            "device": config.device,
+            "dtype": config.dtype,
+            "threads": config.threads,
+            "kv-bytes": config.kv_bytes,
+            "step-tokens": config.prefill_chunk_tokens,
+            "step-ms": round(config.step_budget_s * 1000),
+            "running-max": config.sequences_max,
+        }
+        words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+        return EngineCommand(tuple(words), tuple(environment().items()))
+
+    # -- start ------------------------------------------------------------------------------------
+
+    async def _open(self, driver: Driver, nursery: trio.Nursery, engines: EngineShell) -> None:
+        nursery.start_soon(driver.connections.serve, listener(self.sockets.gossip.links))
+        nursery.start_soon(driver.datagrams.run)
+        nursery.start_soon(self._receive, driver)
+        driver.step(driver.core.start, await self._seeds())
+        nursery.start_soon(driver.run_timer)
+        self._mark("gossip")
+        await self._open_http(Gateway(driver), nursery)
+        self._announce()
+        if self.config.ready_file is not None:
+            nursery.start_soon(self._write_ready_file, engines)
+
+    async def _receive(self, driver: Driver) -> None:
+        while True:
+            for data, source in await driver.datagrams.receive_many():
+                driver.step(driver.core.receive, data, source)
+
+    async def _seeds(self) -> tuple[tuple[str, int], ...]:
+        seeds: list[tuple[str, int]] = []
+        for host, port in self.config.join:
+            try:
+                found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+            except OSError as error:
+                self.log.error("join_failed", seed=f"{host}:{port}", error=f"the name cannot be resolved: {error}")
+                continue
+            seeds += [entry[4][:2] for entry in found]
+        return tuple(dict.fromkeys(seeds))
+
+    async def _open_http(self, gateway: Gateway, nursery: trio.Nursery) -> None:
+        from node.http.app import serve_http
+        from node.http.limits import Limits
+        from node.http.server import Counters
+        from node.ops.app import serve_ops
+
+        shared = (gateway, Limits.of(self.config), self.log, Counters())
+        await nursery.start(serve_ops, listener(self.sockets.ops), *shared)
+        self._mark("ops")
+        if self.sockets.http is not None:
+            await nursery.start(serve_http, listener(self.sockets.http), *shared)
+            self._mark("http")
+
+    def _mark(self, stage: str) -> None:
+        self._startup_ms[stage] = round((time.monotonic() - STARTED_AT) * 1000)
+
+    def _announce(self) -> None:
+        addresses = {name: str(address) for name, address in self._addresses().items()}
+        self.log.info("serving", name=self.me.name, **addresses, pid=os.getpid())
+
+    def _addresses(self) -> dict[str, HostPort]:
+        bound = {"http": self.sockets.http, "ops": self.sockets.ops, "bind": self.sockets.gossip.links}
+        return {name: address_of(sock) for name, sock in bound.items() if sock is not None}
+
+    async def _write_ready_file(self, engines: EngineShell) -> None:
+        with trio.move_on_after(1.0):
+            while len(engines.pids) < len(self.models):
+                await trio.sleep(0.005)
+        addresses = {name: str(address) for name, address in self._addresses().items()}
+        ready = {"name": self.me.name, "pid": os.getpid(), "http": "", **addresses}
+        ready |= {"engines": engines.pids, "startup_ms": self._startup_ms}
+        _replace(self.config.ready_file, json.dumps(ready))
+
+    # -- end --------------------------------------------------------------------------------------
+
+    async def _watch_signals(self, driver: Driver, nursery: trio.Nursery) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if self._stop.is_set():
+                    self.log.warning("stopping_now", signal=signal.Signals(number).name)
+                    nursery.cancel_scope.cancel()
+                self._stop.set()
+
+    async def _drain(self, driver: Driver) -> None:
+        driver.step(driver.core.drain)
+        with trio.move_on_after(self.config.drain_timeout_s) as scope:
+            while not driver.core.is_idle:
+                await trio.sleep(DRAIN_POLL_S)
+        self.log.info("stopped", in_time=not scope.cancelled_caught)
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def _report(self, report: Report) -> None:
+        self.log.write(LEVELS.get(report.event, Level.INFO), report.event, dict(report.fields))
+
+
+def _replace(path: Path | None, text: str) -> None:
+    assert path is not None
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)

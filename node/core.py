@@ -1,0 +1,430 @@
+"""The node as one core: membership, links, flights, relay and engines, composed.
+
+`NodeCore` holds no policy of its own. Each input goes to the sub-core whose it is;
+what comes back is settled in order: effects go to the driver, frames become bytes
+of a link or pass between this node's own entry and worker, and facts go, by
+`_tell`, to the siblings that must know. The same class runs under the trio driver
+and in the simulator.
+"""
+
+import random
+from typing import Any
+
+import attrs
+
+from mesh.attempt import Attempt
+from mesh.effects import LOCAL, Address, Effect, FlushLink, LinkId, Report, SendFrame, SendReliable
+from mesh.errors import DecodeError
+from mesh.facts import (
+    EngineLost,
+    EngineReady,
+    Fact,
+    LinkDown,
+    LinkSilent,
+    LinkUp,
+    MemberChanged,
+    Quarantined,
+    QuarantineLifted,
+)
+from mesh.flight import Flight
+from mesh.forward import ForwardOptions, Forwarder
+from mesh.frames import Frame, Hello, Kind, Ready, Reject, Status, Step
+from mesh.link import PROTOCOL, Link
+from mesh.links import LinkOptions, Links, format_address
+from mesh.load import LoadRecord
+from mesh.member import Liveness, Member
+from mesh.now import Now
+from mesh.relay import Relay, SendEngine
+from mesh.route import Candidate
+from mesh.swim import Swim
+from mesh.swim_options import SwimOptions
+from node.errors import RequestError
+from node.policy.capacity import candidates_of, cards_of, load_record
+from node.policy.engines import EngineOptions, Engines, Replica
+
+Output = Effect | Fact | SendEngine
+
+ENTRY_KINDS = frozenset((Kind.OPEN, Kind.CANCEL))
+"""Frames that an entry sends; all other flight verbs come from workers."""
+
+SETTLE_STEPS_MAX = 100_000
+"""More outputs than this from one input is a loop in the table below: our bug."""
+
+
+@attrs.frozen
+class NodeOptions:
+    """What the composed cores need to know."""
+
+    swim: SwimOptions
+    links: LinkOptions = LinkOptions()
+    forward: ForwardOptions = ForwardOptions()
+    engines: EngineOptions = EngineOptions()
+    flights_max: int = 1024
+    """Most flights that this entry holds; a further request is refused with 429."""
+    publish_s: float = 0.25
+    """How often the node's own load figures are renewed."""
+
+
+class NodeCore:
+    """One node. Construct it, call `start`, then feed it inputs; every method returns effects."""
+
+    def __init__(self, me: Member, models: dict[str, str], options: NodeOptions, rng: random.Random) -> None:
+        """`models` maps each replica's name to the model it serves."""
+        self.options = options
+        self.swim = Swim(options.swim, me, random.Random(rng.getrandbits(64)))
+        self.links = Links(_hello(me), options.links)
+        self.forwarder = Forwarder(self.candidates, random.Random(rng.getrandbits(64)), options.forward)
+        self.engines = Engines({name: Replica(name, model) for name, model in models.items()}, options.engines)
+        self.relay = Relay(self._place)
+        self.draining = False
+        self._engine_links: dict[LinkId, tuple[str, Link]] = {}
+        self._publish_at = 0.0
+        self.decode_errors = 0
+        """Frames of peers and engines whose bodies meant nothing; dropped."""
+
+    # -- who we are -------------------------------------------------------------------------------
+
+    @property
+    def me(self) -> Member:
+        """This node's own word about itself."""
+        return self.swim.me
+
+    @property
+    def name(self) -> str:
+        """This node's label."""
+        return self.me.name
+
+    @property
+    def flights(self) -> dict[int, Flight]:
+        """The flights whose entry this node is."""
+        return self.forwarder.flights
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def start(self, now: Now, seeds: tuple[Address, ...]) -> list[Effect]:
+        """Start the engines and join the mesh."""
+        outputs: list[Output] = []
+        for replica in self.engines.replicas.values():
+            outputs += self._start_engine(now, replica)
+        if seeds:
+            outputs += self.swim.join(now, seeds)
+        return self._settle(now, outputs)
+
+    def drain(self, now: Now) -> list[Effect]:
+        """Take no new requests, tell the mesh, and let what runs end."""
+        if self.draining:
+            return []
+        self.draining = True
+        report = Report("draining", (("flights", self.active), ("attempts", len(self.relay.tickets))))
+        return self._settle(now, [report, *self.swim.update_me(now, draining=True), *self._publish(now)])
+
+    @property
+    def active(self) -> int:
+        """Flights of this entry that have not ended."""
+        return sum(not flight.ended for flight in self.flights.values())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs here, neither as entry nor as worker."""
+        return self.active == 0 and not self.relay.tickets
+
+    def leave(self, now: Now) -> list[Effect]:
+        """Say goodbye to the mesh; engines that end from now on are not started again."""
+        self.engines.stop()
+        return self._settle(now, self.swim.leave(now))
+
+    # -- clients ----------------------------------------------------------------------------------
+
+    def submit(self, now: Now, request: Attempt, timeout_s: float | None) -> tuple[int, list[Effect]]:
+        """Begin a flight; return its id. Raises RequestError, with nothing kept, if it cannot be admitted."""
+        self._admit(now, request)
+        flight, outputs = self.forwarder.submit(now, request, timeout_s)
+        return flight, self._settle(now, outputs)
+
+    def _admit(self, now: Now, request: Attempt) -> None:
+        if self.draining:
+            raise RequestError("draining", f"node `{self.name}` is draining", retry_after_ms=1000)
+        if self.active >= self.options.flights_max:
+            message = f"this node already holds {self.options.flights_max} requests, its `flights_max`"
+            raise RequestError("too_many_requests", message, retry_after_ms=1000)
+        names = [card[0] for card in self.models(now)]
+        if request.model not in names:
+            known = ", ".join(f"`{name}`" for name in names) or "none"
+            raise RequestError("model_not_found", f"no model `{request.model}`; the mesh has {known}", "model")
+
+    def cancel(self, now: Now, flight: int) -> list[Effect]:
+        """End a flight because its client has gone."""
+        return self._settle(now, self.forwarder.cancel(now, flight))
+
+    def release(self, now: Now, flight: int) -> list[Effect]:
+        """Forget a flight whose client has been served."""
+        return self._settle(now, self.forwarder.release(now, flight))
+
+    # -- what is known ----------------------------------------------------------------------------
+
+    def models(self, now: Now) -> list[tuple[str, str, int, bool, tuple[str, ...]]]:
+        """Return (name, digest, context_max, ready, node labels) of every model in the mesh, by name."""
+        return cards_of(self._loads(now))
+
+    def candidates(self, now: Now, model: str) -> tuple[Candidate, ...]:
+        """Return the workers that could be asked for a model now."""
+        return candidates_of(model, self._loads(now), self.me.node, self._is_trusted)
+
+    def _loads(self, now: Now) -> list[tuple[Member, LoadRecord]]:
+        loads = [(self.me, self._my_load())]
+        for member in self.swim.members():
+            load = self.swim.loads.get(now, member.node)
+            if member.node != self.me.node and member.is_live and load is not None:
+                loads.append((member, load))
+        return loads
+
+    def load_of(self, now: Now, node: str) -> LoadRecord | None:
+        """Return the newest load figures of a node, with their age."""
+        return self._my_load() if node == self.me.node else self.swim.loads.get(now, node)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return an immutable snapshot of counters and gauges, by part and name."""
+        return {
+            "swim": attrs.asdict(self.swim.statistics()),
+            "forward": attrs.asdict(self.forwarder.statistics),
+            "flights": {"active": self.active},
+            "relay": {"tickets": len(self.relay.tickets)},
+            "links": {"open": len(self.links), "lag_s": self.links.lag_s},
+            "frames": {"decode_errors": self.decode_errors},
+            "engines": {r.name: {"state": r.state.value, "deaths": r.deaths} for r in self.engines.replicas.values()},
+        }
+
+    def _is_trusted(self, node: str) -> bool:
+        return node == self.me.node or not self.swim.is_quarantined(node)
+
+    def is_ready(self, now: Now) -> tuple[bool, str]:
+        """Whether a model can answer here or anywhere in the mesh; if not, why."""
+        if self.draining:
+            return False, "draining"
+        if any(ready for _, _, _, ready, _ in self.models(now)):
+            return True, "ready"
+        reasons = [f"{r.model}: {r.reason}" for r in self.engines.replicas.values() if r.reason]
+        return False, "; ".join(reasons) or "no node of the mesh has a model that is ready"
+
+    # -- datagrams and links ----------------------------------------------------------------------
+
+    def receive(self, now: Now, data: bytes, source: Address) -> list[Effect]:
+        """Take a datagram."""
+        return self._settle(now, self.swim.receive(now, data, source))
+
+    def link_accepted(self, now: Now) -> tuple[LinkId, list[Effect]]:
+        """A peer has connected; return the link's name."""
+        link, outputs = self.links.accepted(now)
+        return link, self._settle(now, outputs)
+
+    def link_opened(self, now: Now, link: LinkId) -> list[Effect]:
+        """A dial has succeeded."""
+        return self._settle(now, self.links.opened(now, link))
+
+    def link_lost(self, now: Now, link: LinkId, reason: str) -> list[Effect]:
+        """A dial has failed, or a connection is gone."""
+        if link in self._engine_links:
+            return []
+        return self._settle(now, self.links.lost(now, link, reason))
+
+    def link_output(self, link: LinkId, bytes_max: int) -> bytes:
+        """Take the next bytes to write on a link; empty if none wait."""
+        engine = self._engine_links.get(link)
+        return engine[1].output(bytes_max) if engine else self.links.output(link, bytes_max)
+
+    def link_data(self, now: Now, link: LinkId, data: bytes) -> list[Effect]:
+        """Take bytes that were read from a link."""
+        if link in self._engine_links:
+            return self._settle(now, self._engine_data(now, link, data))
+        frames, outputs = self.links.input(now, link, data)
+        node = self.links.node_of(link)
+        if node:
+            outputs = [*self.swim.heard(now, node), *outputs]
+        effects = self._settle(now, outputs)
+        for frame in frames:
+            effects += self._settle(now, self._peer_frame(now, link, node, frame))
+        return effects
+
+    def _peer_frame(self, now: Now, link: LinkId, node: str, frame: Frame) -> list[Output]:
+        try:
+            if frame.kind == Kind.GOSSIP:
+                return self._gossip(now, link, frame)
+            if frame.kind in ENTRY_KINDS:
+                return self.relay.receive(link, node, frame)
+            return self.forwarder.receive(now, node, frame)
+        except DecodeError as error:
+            self.decode_errors += 1
+            return [Report("frame_refused", (("node", node), ("error", str(error))))]
+
+    def _gossip(self, now: Now, link: LinkId, frame: Frame) -> list[Output]:
+        address = self.links.gossip_address(link)
+        return self.swim.receive(now, frame.body, address, reliable=True) if address else []
+
+    # -- engines ----------------------------------------------------------------------------------
+
+    def _start_engine(self, now: Now, replica: Replica) -> list[Output]:
+        link = self.links.new_id()
+        self._engine_links[link] = (replica.name, Link(_hello(self.me)))
+        return self.engines.start(now, replica, link)
+
+    def engine_started(self, now: Now, replica: str, pid: int) -> list[Effect]:
+        """An engine's process runs and its link carries bytes."""
+        self.engines.started(replica, pid)
+        return [FlushLink(self.engines.replicas[replica].link)]
+
+    def engine_exited(self, now: Now, replica: str, reason: str) -> list[Effect]:
+        """An engine's process is gone, and every byte it wrote has been handed over."""
+        self._engine_links.pop(self.engines.replicas[replica].link, None)
+        return self._settle(now, self.engines.exited(now, replica, reason))
+
+    def engine_progress(self, now: Now, replica: str, layers: int, cpu_s: float) -> list[Effect]:
+        """Take a sample of an engine's progress counter and processor time."""
+        has_work = self.relay.holds(replica)
+        return self._settle(now, self.engines.progress(now, replica, layers, cpu_s, has_work))
+
+    def _engine_data(self, now: Now, link: LinkId, data: bytes) -> list[Output]:
+        name, machine = self._engine_links[link]
+        outputs: list[Output] = []
+        for frame in machine.input(data):
+            outputs += self._engine_frame(now, name, frame)
+        return outputs
+
+    def _engine_frame(self, now: Now, name: str, frame: Frame) -> list[Output]:
+        replica = self.engines.replicas[name]
+        match frame.kind:
+            case Kind.HELLO:
+                return []
+            case Kind.READY:
+                return self.engines.became_ready(now, name, Ready.read(frame))
+            case Kind.STATUS:
+                replica.status = Status.read(frame)
+                return []
+            case Kind.STEP:
+                replica.in_step = Step.read(frame).tickets
+                return []
+            case Kind.REJECT if frame.flight == 0:
+                return self.engines.broken(name, Reject.read(frame).message)
+        return self.relay.answer(frame)
+
+    def _place(self, request: Attempt) -> str | None:
+        serving = self.engines.serving(request.model)
+        return min(serving, key=_held_tokens).name if serving else None
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """When `tick` must be called, at the latest."""
+        parts = (self.swim, self.links, self.forwarder, self.engines)
+        deadlines = [deadline for part in parts if (deadline := part.next_deadline()) is not None]
+        return min([self._publish_at, *deadlines])
+
+    def tick(self, now: Now) -> list[Effect]:
+        """Carry out what is due."""
+        outputs: list[Output] = [*self.swim.tick(now), *self.links.tick(now), *self.forwarder.tick(now)]
+        for replica in self.engines.due(now):
+            outputs += self._start_engine(now, replica)
+        if now.mono >= self._publish_at:
+            outputs += self._publish(now)
+        return self._settle(now, outputs)
+
+    def _publish(self, now: Now) -> list[Output]:
+        self._publish_at = now.mono + self.options.publish_s
+        return self.swim.publish_load(now, self._my_load())
+
+    def _my_load(self) -> LoadRecord:
+        return load_record(self.me, self.engines, self.draining, self.links.lag_s)
+
+    # -- settling ---------------------------------------------------------------------------------
+
+    def _settle(self, now: Now, outputs: list[Output]) -> list[Effect]:
+        effects: list[Effect] = []
+        pending = outputs[::-1]
+        for _ in range(SETTLE_STEPS_MAX):
+            if not pending:
+                return effects
+            self._settle_one(now, pending.pop(), pending, effects)
+        raise AssertionError("outputs beget outputs without end")
+
+    def _settle_one(self, now: Now, output: Output, pending: list[Output], effects: list[Effect]) -> None:
+        match output:
+            case SendFrame():
+                pending += self._send_frame(now, output)[::-1]
+            case SendEngine():
+                pending += self._send_engine(output)
+            case SendReliable():
+                frame = Frame(Kind.GOSSIP, body=output.data)
+                pending += self.links.send(now, frame, "", output.address)[::-1]
+            case (
+                MemberChanged() | Quarantined() | QuarantineLifted() | LinkUp() | LinkDown() | LinkSilent()
+                | EngineReady() | EngineLost()
+            ):
+                pending += self._tell(now, output, effects)[::-1]
+            case _:
+                effects.append(output)
+
+    def _send_frame(self, now: Now, send: SendFrame) -> list[Output]:
+        if send.port == LOCAL:
+            return self.forwarder.receive(now, self.me.node, send.frame)
+        if send.port is not None:
+            return self.links.reply(now, send.frame, send.port)
+        if send.node == self.me.node:
+            return self.relay.receive(LOCAL, send.node, send.frame)
+        member = self.swim.member(send.node)
+        return self.links.send(now, send.frame, send.node, member.address if member else None)
+
+    def _send_engine(self, send: SendEngine) -> list[Output]:
+        link = self.engines.replicas[send.replica].link
+        engine = self._engine_links.get(link)
+        if engine is None:
+            return []
+        engine[1].send(send.frame)
+        return [FlushLink(link)]
+
+    def _tell(self, now: Now, fact: Fact, effects: list[Effect]) -> list[Output]:
+        match fact:
+            case MemberChanged(before, after):
+                effects.append(_member_report(before, after))
+                if after.liveness in (Liveness.DEAD, Liveness.LEFT):
+                    return self.forwarder.node_lost(now, after.node, after.liveness.name.lower())
+                return self.forwarder.view_changed(now)
+            case Quarantined(node, reason):
+                effects.append(Report("quarantined", (("node", self._label(node)), ("reason", reason))))
+                return self.forwarder.node_lost(now, node, reason)
+            case QuarantineLifted(node):
+                effects.append(Report("quarantine_lifted", (("node", self._label(node)),)))
+                return self.forwarder.view_changed(now)
+            case LinkUp(_, node):
+                return self.swim.heard(now, node)
+            case LinkDown(link, node, reason, primary):
+                return self._link_down(now, link, node, reason, primary)
+            case LinkSilent(node, silent_s):
+                reason = f"silent for {silent_s:.1f} s"
+                return [*self.forwarder.node_lost(now, node, reason), *self.swim.evidence(now, node)]
+            case EngineReady():
+                return [*self._publish(now), *self.forwarder.view_changed(now)]
+            case EngineLost(replica, reason, in_step):
+                return [*self.relay.engine_lost(replica, reason, in_step), *self._publish(now)]
+
+    def _link_down(self, now: Now, link: LinkId, node: str, reason: str, primary: bool) -> list[Output]:
+        outputs = self.relay.port_lost(link)
+        if primary:
+            outputs += [*self.forwarder.node_lost(now, node, reason), *self.swim.evidence(now, node)]
+        return outputs
+
+    def _label(self, node: str) -> str:
+        member = self.swim.member(node)
+        return member.name if member else node
+
+
+def _hello(me: Member) -> Hello:
+    return Hello(PROTOCOL, me.node, me.identity.generation, me.name, format_address(me.address))
+
+
+def _held_tokens(replica: Replica) -> int:
+    return replica.status.queued_tokens if replica.status else 0
+
+
+def _member_report(before: Member | None, after: Member) -> Report:
+    was = before.liveness.name.lower() if before else "unknown"
+    fields = (("node", after.name), ("state", after.liveness.name.lower()), ("was", was))
+    return Report("member", (*fields, ("address", format_address(after.address))))

@@ -1,0 +1,148 @@
+"""The one owner of the core: gives it inputs with the time, carries out its effects in order.
+
+Nothing here decides anything. Every task of the node calls `step`; the core runs to
+completion with no await inside, so there are no locks. One timer sleeps until the
+core's next deadline. After a pause of the process (SIGSTOP, a starved host) the
+sockets are drained, within a bound, before the timer fires: what arrived in the
+meantime must be heard before anybody is judged.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from mesh.effects import (
+    Address,
+    CloseLink,
+    Dial,
+    Effect,
+    FlushLink,
+    KillEngine,
+    LinkId,
+    Report,
+    SendDatagram,
+    StartEngine,
+    Wake,
+)
+from mesh.now import Now
+from node.core import NodeCore
+
+LATE_S = 0.2
+"""A timer that fires later than this after its deadline follows a pause."""
+
+DRAIN_ROUNDS = 16
+"""Scheduler rounds given to the sockets' tasks after a pause, before the timer fires."""
+
+
+class Datagrams(Protocol):
+    """Where datagrams go."""
+
+    def send(self, address: Address, data: bytes) -> None: ...
+
+
+class Connections(Protocol):
+    """Where links live."""
+
+    def dial(self, link: LinkId, address: Address) -> None: ...
+    def flush(self, link: LinkId) -> None: ...
+    def close(self, link: LinkId, reason: str) -> None: ...
+
+
+class Processes(Protocol):
+    """Where engines run."""
+
+    def start(self, replica: str, link: LinkId) -> None: ...
+    def kill(self, replica: str, reason: str) -> None: ...
+
+
+@attrs.define
+class Driver:
+    """Feeds the core and obeys it. The shells are set once, before the first step."""
+
+    core: NodeCore
+    report: Callable[[Report], None]
+    datagrams: Datagrams | None = None
+    connections: Connections | None = None
+    processes: Processes | None = None
+    _watchers: dict[int, trio.Event] = attrs.field(init=False, factory=dict)
+    _rearm: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _armed_for: float = attrs.field(init=False, default=0.0)
+
+    def now(self) -> Now:
+        """Read both clocks."""
+        return Now(trio.current_time(), time.time())
+
+    def step(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of the core with the time, carry out what it asks, return its value if it has one."""
+        result = method(self.now(), *arguments)
+        value, effects = result if isinstance(result, tuple) else (None, result)
+        for effect in effects:
+            self._perform(effect)
+        if self.core.next_deadline() < self._armed_for:
+            self._rearm.set()
+        return value
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case SendDatagram(address, data):
+                self.datagrams.send(address, data)
+            case FlushLink(link):
+                self.connections.flush(link)
+            case Wake(flight):
+                self._wake(flight)
+            case Dial(link, address):
+                self.connections.dial(link, address)
+            case CloseLink(link, reason):
+                self.connections.close(link, reason)
+            case StartEngine(replica, link):
+                self.processes.start(replica, link)
+            case KillEngine(replica, reason):
+                self.processes.kill(replica, reason)
+            case Report():
+                self.report(effect)
+            case _:
+                raise AssertionError(f"no driver carries out {effect!r}")
+
+    # -- clients ----------------------------------------------------------------------------------
+
+    def watch(self, flight: int) -> trio.Event:
+        """Return an event that is set when the flight's log next grows or ends."""
+        event = self._watchers.get(flight)
+        if event is None or event.is_set():
+            event = self._watchers[flight] = trio.Event()
+        return event
+
+    def _wake(self, flight: int) -> None:
+        event = self._watchers.get(flight)
+        if event is not None:
+            event.set()
+
+    def release(self, flight: int) -> None:
+        """Cancel a flight if it runs, and forget it."""
+        self._watchers.pop(flight, None)
+        self.step(self.core.release, flight)
+
+    # -- time -------------------------------------------------------------------------------------
+
+    async def run_timer(self) -> None:
+        """Tick the core whenever it has asked for it; runs until cancelled."""
+        while True:
+            deadline = self.core.next_deadline()
+            await self._sleep_until(deadline)
+            if trio.current_time() - deadline > LATE_S:
+                await self._drain_sockets()
+            if trio.current_time() >= deadline:
+                self.step(self.core.tick)
+
+    async def _sleep_until(self, deadline: float) -> None:
+        self._armed_for = deadline
+        self._rearm = trio.Event()
+        with trio.move_on_at(deadline):
+            await self._rearm.wait()
+
+    async def _drain_sockets(self) -> None:
+        for _ in range(DRAIN_ROUNDS):
+            await trio.lowlevel.checkpoint()

@@ -1,0 +1,264 @@
+"""The engine core: frames in, frames out, and between them steps for a runner.
+
+Theory of operation. The shell (`node.engine.process`, or the simulator) hands in
+each frame of the engine's link with the time, asks for a plan, has it computed,
+and hands the sampled ids back:
+
+    OPEN     -> ACCEPT, then PROGRESS*, TOKENS*, FINISH; or REJECT at any point
+    CANCEL   -> nothing more of that attempt, its blocks free at once
+    plan()   -> the next step, and STEP before it if others are in it than before
+    commit() -> one TOKENS frame per sequence that was sampled
+
+STATUS goes out when the numbers of waiting or running attempts change, and once a
+second while there is work. Frames may come between plan and commit; the step goes
+on without those that were cancelled.
+
+What a client did wrong, or what will be wrong on every worker, is refused for good
+(`retryable` False) with the numbers; what another worker may do better is not.
+"""
+
+from typing import Protocol
+
+import attrs
+
+from mesh.errors import DecodeError
+from mesh.frames import Accept, Frame, Kind, Ping, Pong, Progress, Ready, Reject, Status, Step
+from node.engine.blocks import Blocks
+from node.engine.door import Door, Refused, busy
+from node.engine.plan import Plan, Sampled
+from node.engine.scheduler import Limits, Outcome, Scheduler
+from node.engine.sequence import Sequence
+from node.engine.serving import Serving
+from node.engine.speed import Speed
+from node.engine.text import Text
+
+STATUS_INTERVAL_S = 1.0
+"""Longest silence about load while there is work."""
+
+STEP_TOKENS_MIN = 16
+"""The budget of a step never sinks below this, however slow the device."""
+
+
+@attrs.frozen
+class Options:
+    """How an engine core behaves."""
+
+    block_tokens: int = 16
+    """Positions per KV block; the runner's."""
+    limits: Limits = attrs.Factory(Limits)
+    step_s_max: float = 0.25
+    """Aim for steps no longer than this: frames that come during one are seen after it."""
+    worker: str = ""
+    """Label of the node, as ACCEPT names it."""
+
+
+@attrs.define
+class EngineCore:
+    """One engine's attempts, from OPEN to FINISH."""
+
+    options: Options
+    text: Text
+    ready: Ready
+    """What the engine has said of itself: digests, context, memory."""
+    scheduler: Scheduler = attrs.field(init=False)
+    speed: Speed = attrs.field(init=False, factory=Speed)
+    _door: Door = attrs.field(init=False)
+    _served: dict[int, Serving] = attrs.field(init=False, factory=dict)
+    """By ticket."""
+    _handles: int = attrs.field(init=False, default=0)
+    _step: tuple[int, ...] = attrs.field(init=False, default=())
+    _planned_s: float = attrs.field(init=False, default=0.0)
+    _told: tuple[int, int] = attrs.field(init=False, default=(0, 0))
+    _told_s: float = attrs.field(init=False, default=0.0)
+
+    def __attrs_post_init__(self) -> None:
+        size = self.options.block_tokens
+        self.scheduler = Scheduler(Blocks(self.ready.kv_tokens // size, size), self.options.limits)
+        self._door = Door(self.text, self.ready, self.scheduler.blocks.tokens)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to compute."""
+        return self.scheduler.idle
+
+    @property
+    def tickets(self) -> tuple[int, ...]:
+        """The attempts at hand, in order of arrival."""
+        return tuple(self._served)
+
+    def receive(self, now_s: float, frame: Frame) -> list[Frame]:
+        """Take a frame; return those that answer it. Never raises for what a peer sends."""
+        try:
+            answer = self._receive(now_s, frame)
+        except Refused as refused:
+            answer = [refused.reject.frame(frame.flight, frame.attempt)]
+        except DecodeError as error:
+            reject = Reject("malformed", str(error)[:1000], retryable=False)
+            answer = [reject.frame(frame.flight, frame.attempt)]
+        return answer + self._status(now_s)
+
+    def plan(self, now_s: float) -> tuple[Plan | None, list[Frame]]:
+        """Choose the next step. The frames must have left before it begins."""
+        frames = self._expire(now_s)
+        plan = self.scheduler.plan()
+        if plan is not None:
+            self._planned_s = now_s
+            frames += self._name_step(plan)
+        return plan, frames + self._status(now_s)
+
+    def commit(self, now_s: float, plan: Plan, sampled: tuple[Sampled, ...]) -> list[Frame]:
+        """Take what the last planned step yielded."""
+        self.speed.observe(plan, now_s - self._planned_s)
+        self._pace()
+        frames: list[Frame] = []
+        for outcome in self.scheduler.commit(sampled):
+            frames += self._tell(outcome)
+        return frames + self._status(now_s)
+
+    def fail(self, now_s: float, plan: Plan, handle: int, message: str) -> list[Frame]:
+        """Give up the sequence that spoiled a step; the others' rows are planned again.
+
+        Its entry is told as if the engine had died of it: it is tried elsewhere, alone, and not for ever.
+        """
+        self.scheduler.abandon()
+        serving = next(s for s in self._served.values() if s.sequence.handle == handle)
+        self._forget(serving)
+        reject = Reject("engine_fault", message[:1000], crashed=True, alone=len(plan.rows) == 1)
+        return [reject.frame(serving.sequence.ticket, serving.sequence.attempt), *self._status(now_s)]
+
+    def _receive(self, now_s: float, frame: Frame) -> list[Frame]:
+        match frame.kind:
+            case Kind.OPEN:
+                return self._open(now_s, frame)
+            case Kind.CANCEL:
+                self._cancel(frame)
+            case Kind.PING:
+                return [Pong(Ping.read(frame).token).frame()]
+        return []
+
+    def _open(self, now_s: float, frame: Frame) -> list[Frame]:
+        older = self._served.get(frame.flight)
+        if older is not None and older.sequence.attempt >= frame.attempt:
+            return []
+        if older is not None:
+            self._forget(older)
+        if self.scheduler.full:
+            raise busy(self.scheduler, self.queued_tokens, self.speed.decode_tokens_per_s)
+        self._handles += 1
+        serving = self._door.open(now_s, frame, self._handles)
+        accept = self._accept(serving.sequence).frame(frame.flight, frame.attempt)
+        if serving.reason:
+            return [accept, *serving.finish()]
+        self.scheduler.add(serving.sequence)
+        self._served[frame.flight] = serving
+        return [accept]
+
+    def _accept(self, sequence: Sequence) -> Accept:
+        return Accept(
+            prompt_tokens=len(sequence.prompt),
+            cached_tokens=min(self.scheduler.cached_tokens(sequence), len(sequence.prompt)),
+            model_digest=self.ready.model_digest,
+            policy_digest=self.ready.policy_digest,
+            worker=self.options.worker,
+        )
+
+    def _cancel(self, frame: Frame) -> None:
+        serving = self._served.get(frame.flight)
+        if serving is not None and serving.sequence.attempt == frame.attempt:
+            self._forget(serving)
+
+    def _forget(self, serving: Serving) -> None:
+        self.scheduler.end(serving.sequence)
+        del self._served[serving.sequence.ticket]
+
+    def _tell(self, outcome: Outcome) -> list[Frame]:
+        sequence = outcome.sequence
+        if outcome.sampled is None:
+            progress = Progress(sequence.computed, len(sequence.ids))
+            return [progress.frame(sequence.ticket, sequence.attempt)]
+        serving = self._served[sequence.ticket]
+        frames = serving.take(outcome.sampled)
+        if serving.reason:
+            self._forget(serving)
+        return frames
+
+    def _expire(self, now_s: float) -> list[Frame]:
+        """Give up the attempts whose time is over."""
+        late = [s for s in self._served.values() if s.deadline_s is not None and s.deadline_s <= now_s]
+        for serving in late:
+            self._forget(serving)
+        reject = Reject("deadline_exceeded", "the request's time was over before its answer", retryable=False)
+        return [reject.frame(serving.sequence.ticket, serving.sequence.attempt) for serving in late]
+
+    def _name_step(self, plan: Plan) -> list[Frame]:
+        step = tuple(sorted(row.sequence for row in plan.rows))
+        if step == self._step:
+            return []
+        self._step = step
+        tickets = {serving.sequence.handle: ticket for ticket, serving in self._served.items()}
+        return [Step(tuple(tickets[handle] for handle in step)).frame()]
+
+    def _pace(self) -> None:
+        """Let the budget be what the device prefills in the time that a step may last."""
+        speed, limit = self.speed.prefill_tokens_per_s, self.options.limits.step_tokens
+        if speed:
+            budget = max(STEP_TOKENS_MIN, int(speed * self.options.step_s_max))
+            self.scheduler.step_tokens = min(budget, limit)
+
+    def _status(self, now_s: float) -> list[Frame]:
+        """Return a STATUS if the load has changed, or if none has gone out for a while."""
+        load = (len(self.scheduler.waiting), len(self.scheduler.running))
+        stale = not self.idle and now_s - self._told_s >= STATUS_INTERVAL_S
+        if load == self._told and not stale:
+            return []
+        self._told, self._told_s = load, now_s
+        return [self.status().frame()]
+
+    def status(self) -> Status:
+        """Return the load as it is now."""
+        blocks = self.scheduler.blocks
+        return Status(
+            waiting=len(self.scheduler.waiting),
+            running=len(self.scheduler.running),
+            queued_tokens=self.queued_tokens,
+            kv_free_ratio=blocks.available / blocks.count,
+            prefill_tokens_per_s=self.speed.prefill_tokens_per_s,
+            decode_tokens_per_s=self.speed.decode_tokens_per_s,
+        )
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens still to be computed: known ids, and outputs where the client has bounded them."""
+        return sum(
+            serving.sequence.pending + (serving.sequence.remaining if serving.bounded else 0)
+            for serving in self._served.values()
+        )
+
+
+class Described(Protocol):
+    """What every runner, real or toy, knows of its model and its memory."""
+
+    digest: str
+    policy: str
+    exact: bool
+    context_max: int
+    vocabulary: int
+    blocks: int
+    block_tokens: int
+    dtype: str
+
+
+def describe(model: str, runner: Described, stages_ms: tuple[tuple[str, int], ...] = ()) -> Ready:
+    """Return what an engine says of itself once it has loaded."""
+    return Ready(
+        model=model,
+        model_digest=runner.digest,
+        policy_digest=runner.policy,
+        exact=runner.exact,
+        context_max=runner.context_max,
+        vocabulary=runner.vocabulary,
+        kv_tokens=runner.blocks * runner.block_tokens,
+        device=getattr(runner, "device", "cpu"),
+        dtype=runner.dtype,
+        stages_ms=stages_ms,
+    )

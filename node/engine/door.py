@@ -1,0 +1,165 @@
+"""The engine's door: what an OPEN must be to become a sequence, and what it is told if it is not.
+
+Everything that a runner trusts is checked here: ids within the vocabulary, lengths
+within the context and the memory. A refusal names the value, the limit and the
+field. `retryable` says whether another worker might take the attempt.
+"""
+
+from collections.abc import Iterable
+
+import attrs
+
+from mesh.attempt import Attempt, Parameters
+from mesh.frames import Frame, Ready, Reject
+from node.engine.detokenizer import Detokenizer
+from node.engine.plan import Sampling
+from node.engine.scheduler import Scheduler
+from node.engine.sequence import Sequence
+from node.engine.serving import Serving
+from node.engine.text import Text, TextError, prompt_param
+
+MESSAGE_CHARS_MAX = 1000
+"""Longest message of a refusal: at four bytes each it fits the frame's 4,096."""
+
+PROMPT_BYTES_PER_TOKEN = 32
+"""A prompt with more bytes per token of context is refused unread: tokenising it would stop every stream.
+
+Text has 3 to 5 bytes per token; 32 on average is beyond runs of spaces in code.
+"""
+
+RETRY_MS_MIN, RETRY_MS_MAX = 100, 30_000
+"""Bounds of the advice that goes with `busy`."""
+
+
+class Refused(Exception):
+    """An attempt that is not taken, and what its entry is told."""
+
+    def __init__(self, reject: Reject) -> None:
+        super().__init__(reject.message)
+        self.reject = reject
+
+
+def refused(code: str, message: str, param: str = "", retryable: bool = False, wait_ms: int = 0) -> Refused:
+    """Return the refusal to raise."""
+    return Refused(Reject(code, message[:MESSAGE_CHARS_MAX], retryable, param, retry_after_ms=wait_ms))
+
+
+def busy(scheduler: Scheduler, queued_tokens: int, tokens_per_s: float) -> Refused:
+    """Return the refusal of a full queue; it advises to come back when half of the work is done."""
+    limit = scheduler.limits.waiting_max
+    wait_ms = int(500 * queued_tokens / tokens_per_s) if tokens_per_s else RETRY_MS_MIN
+    wait_ms = min(max(wait_ms, RETRY_MS_MIN), RETRY_MS_MAX)
+    return refused("busy", f"`{limit}` requests wait already, which is the most", "", True, wait_ms)
+
+
+def sampling(parameters: Parameters, seed: int) -> Sampling:
+    """Return what the runner needs of a request's parameters."""
+    names = (field.name for field in attrs.fields(Sampling) if field.name not in ("seed", "banned"))
+    return Sampling(seed=seed, **{name: getattr(parameters, name) for name in names})
+
+
+@attrs.frozen
+class Door:
+    """Checks attempts against one model."""
+
+    text: Text
+    ready: Ready
+    memory_tokens: int
+    """Positions that fit in the engine's KV memory."""
+
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and output together: the model's context, if memory holds it."""
+        return min(self.ready.context_max, self.memory_tokens)
+
+    def open(self, now_s: float, frame: Frame, handle: int) -> Serving:
+        """Turn an OPEN into a sequence and its text. Raises Refused, or DecodeError."""
+        attempt = Attempt.read(frame)
+        self._check_model(attempt)
+        self._check_ids(attempt)
+        prompt = self._prompt(attempt)
+        parameters = attempt.parameters
+        eos = () if parameters.ignore_eos else self.text.eos_ids
+        ends = tuple(dict.fromkeys((*eos, *parameters.stop_ids)))
+        sequence = Sequence(
+            handle=handle,
+            ticket=frame.flight,
+            attempt=frame.attempt,
+            prompt=prompt,
+            sampling=sampling(parameters, attempt.seed),
+            produced=list(attempt.emitted),
+            produced_max=self._produced_max(attempt, len(prompt)),
+            min_tokens=parameters.min_tokens,
+            banned_early=ends,
+            tenant=attempt.tenant,
+            priority=attempt.priority,
+            alone=attempt.alone,
+        )
+        return Serving(
+            sequence,
+            self.text,
+            Detokenizer(parameters.stop, parameters.min_tokens),
+            ends,
+            logprobs=parameters.logprobs is not None,
+            deadline_s=now_s + attempt.remaining_ms / 1000 if attempt.remaining_ms else None,
+            bounded=parameters.max_tokens is not None,
+        )
+
+    def _check_model(self, attempt: Attempt) -> None:
+        held = self.ready.model_digest
+        if attempt.model_digest not in ("", held):
+            message = f"model `{attempt.model_digest:.16}` is pinned, this engine holds `{held:.16}`"
+            raise refused("model_digest_mismatch", message, retryable=True)
+        unsupported = [name for name in ("adapter", "kv_dtype", "grammar") if getattr(attempt, name)]
+        if attempt.parallel != 1:
+            unsupported.append("parallel")
+        for name in unsupported:
+            raise refused("unsupported_parameter", f"`{name}` is not supported by this engine", name)
+
+    def _check_ids(self, attempt: Attempt) -> None:
+        parameters = attempt.parameters
+        self._check_range("logit_bias", (id for id, _ in parameters.logit_bias))
+        self._check_range("stop_token_ids", parameters.stop_ids)
+        self._check_range("emitted", attempt.emitted)
+
+    def _check_range(self, param: str, ids: Iterable[int]) -> None:
+        highest = max(ids, default=0)
+        if highest >= self.ready.vocabulary:
+            message = f"token id `{highest}` of `{param}` is not below {self.ready.vocabulary}"
+            raise refused("invalid_request", message, param)
+
+    def _prompt(self, attempt: Attempt) -> tuple[int, ...]:
+        self._check_bytes(attempt)
+        try:
+            prompt = self.text.encode(attempt)
+        except TextError as error:
+            raise refused(error.code, error.message, error.param) from None
+        param = prompt_param(attempt)
+        if not prompt:
+            raise refused("invalid_request", "the prompt has no tokens", param)
+        self._check_range(param, prompt)
+        return prompt
+
+    def _check_bytes(self, attempt: Attempt) -> None:
+        size = sum(len(segment.text.encode()) for segment in attempt.prompt)
+        limit = PROMPT_BYTES_PER_TOKEN * self.context
+        if size > limit:
+            message = (
+                f"a prompt of `{size}` bytes cannot fit the {self.context} tokens that the context of "
+                f"`{self.ready.model}` holds; {limit} bytes are tokenised at most\nhint: shorten the prompt"
+            )
+            raise refused("context_length_exceeded", message, prompt_param(attempt))
+
+    def _produced_max(self, attempt: Attempt, prompt: int) -> int:
+        """Return the most tokens that the attempt may produce. Raises Refused if they do not fit."""
+        wanted = attempt.parameters.max_tokens
+        output = 1 if wanted is None else wanted
+        if prompt + output <= self.context:
+            return self.context - prompt if wanted is None else wanted
+        room = self.context - prompt
+        hint = f"lower `max_tokens` to {room}, or shorten the prompt" if room > 0 else "shorten the prompt"
+        message = (
+            f"`{prompt + output}` tokens are wanted ({prompt} of prompt and {output} of output), "
+            f"the context of `{self.ready.model}` holds {self.context}\nhint: {hint}"
+        )
+        raise refused("context_length_exceeded", message, prompt_param(attempt))

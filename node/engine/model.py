@@ -1,0 +1,146 @@
+"""One transformer of the Llama family, described by a `Shape`, running through a `Kernels` record.
+
+The step's rows are all sequences' tokens, concatenated: linears and norms see [rows, ...] and know nothing of
+sequences; attention walks each sequence's pages by a plan made once per step. Nothing here keeps state: the
+key and value cache is an argument.
+"""
+
+from collections.abc import Callable, Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from kernels import Batch, Kernels, Linear
+from node.engine.config_hf import Shape, inverse_frequencies
+from node.engine.weights import Weights
+
+
+@attrs.frozen(eq=False)
+class Layer:
+    """One decoder layer's weights; projections that read the same input are fused."""
+
+    input_norm: Tensor
+    qkv: Linear
+    q_norm: Tensor | None
+    """[heads + kv_heads, head_width]: Qwen3's norms of query and key heads, one row per head."""
+    o: Linear
+    post_norm: Tensor
+    gate_up: Linear
+    down: Linear
+
+
+@attrs.frozen(eq=False)
+class Step:
+    """The tensors of one plan. Rows of one-token spans stand first."""
+
+    ids: Tensor
+    """[rows] int64"""
+    positions: Tensor
+    """[rows] int64, absolute"""
+    page: Tensor
+    """[rows] int64: the block that receives the row's key and value"""
+    slot: Tensor
+    """[rows] int64: the place in that block"""
+    batches: tuple[Batch, ...]
+
+
+@attrs.frozen(eq=False)
+class Transformer:
+    """Weights and kernels. `forward` yields hidden states, `logits` scores over the vocabulary."""
+
+    shape: Shape
+    kernels: Kernels
+    embedding: Tensor
+    frequencies: Tensor
+    layers: tuple[Layer, ...]
+    norm: Tensor
+    head: Linear
+
+    def forward(
+        self, step: Step, cache: Sequence[Tensor], progress: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """Run the layers over a step and store its keys and values.
+
+        cache: one [blocks, 2, kv_heads, block, head_width] per layer, written in place.
+        progress: called with the number of each layer done. Returns [rows, width] before the last norm.
+        """
+        angles = self.kernels.rope_angles(step.positions, self.frequencies)
+        x = self.embedding.index_select(0, step.ids)  # [rows, width]
+        for index, (layer, pages) in enumerate(zip(self.layers, cache, strict=True)):
+            x = x.add_(self._attention(layer, x, step, pages, angles))
+            x = x.add_(self._feed_forward(layer, x))
+            if progress is not None:
+                progress(index + 1)
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """x: [rows, width] of `forward` -> [rows, vocabulary] fp32."""
+        return self.head(self.kernels.rms_norm(x, self.norm, self.shape.norm_eps)).float()
+
+    def _attention(
+        self, layer: Layer, x: Tensor, step: Step, pages: Tensor, angles: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        shape, kernels = self.shape, self.kernels
+        x = kernels.rms_norm(x, layer.input_norm, shape.norm_eps)
+        qkv = layer.qkv(x).view(len(x), -1, shape.head_width)  # [rows, heads + 2 kv_heads, head_width]
+        if layer.q_norm is not None:
+            turning = qkv.narrow(1, 0, shape.heads + shape.kv_heads)
+            turning.copy_(kernels.rms_norm(turning, layer.q_norm, shape.norm_eps))
+        kernels.rope_store(qkv, *angles, pages, step.page, step.slot)
+        q = qkv.narrow(1, 0, shape.heads)
+        o = kernels.attend(q, pages, step.batches, shape.head_width**-0.5)  # [rows, heads, head_width]
+        return layer.o(o.view(len(x), -1))
+
+    def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
+        x = self.kernels.rms_norm(x, layer.post_norm, self.shape.norm_eps)
+        return layer.down(self.kernels.swiglu(layer.gate_up(x)))
+
+
+def load_transformer(
+    shape: Shape, weights: Weights, kernels: Kernels, progress: Callable[[int, int], None] | None = None
+) -> Transformer:
+    """Read, convert and pack all weights. `progress(done, total)` counts layers."""
+    layers = []
+    for index in range(shape.layers):
+        layers.append(_load_layer(shape, weights, kernels, f"model.layers.{index}."))
+        if progress is not None:
+            progress(index + 1, shape.layers)
+    embedding = weights.read("model.embed_tokens.weight", kernels.dtype)
+    head = embedding if shape.tied else weights.read("lm_head.weight", kernels.dtype)
+    return Transformer(
+        shape=shape,
+        kernels=kernels,
+        embedding=embedding,
+        frequencies=torch.tensor(inverse_frequencies(shape), dtype=torch.float32),
+        layers=tuple(layers),
+        norm=weights.read("model.norm.weight", kernels.dtype),
+        head=kernels.pack_linear(head),
+    )
+
+
+def _load_layer(shape: Shape, weights: Weights, kernels: Kernels, prefix: str) -> Layer:
+    def read(name: str) -> Tensor:
+        return weights.read(prefix + name, kernels.dtype)
+
+    def fused(pattern: str, *names: str) -> Tensor:
+        return torch.cat([read(pattern.format(name)) for name in names])
+
+    qkv_bias = fused("self_attn.{}_proj.bias", "q", "k", "v") if shape.qkv_bias else None
+    return Layer(
+        input_norm=read("input_layernorm.weight"),
+        qkv=kernels.pack_linear(fused("self_attn.{}_proj.weight", "q", "k", "v"), qkv_bias),
+        q_norm=_head_norms(shape, read) if shape.qk_norm else None,
+        o=kernels.pack_linear(
+            read("self_attn.o_proj.weight"), read("self_attn.o_proj.bias") if shape.o_bias else None
+        ),
+        post_norm=read("post_attention_layernorm.weight"),
+        gate_up=kernels.pack_linear(fused("mlp.{}_proj.weight", "gate", "up")),
+        down=kernels.pack_linear(read("mlp.down_proj.weight")),
+    )
+
+
+def _head_norms(shape: Shape, read: Callable[[str], Tensor]) -> Tensor:
+    """Query norm for each query head, key norm for each key head: one multiplication serves both."""
+    q, k = read("self_attn.q_norm.weight"), read("self_attn.k_norm.weight")
+    return torch.cat((q.expand(shape.heads, -1), k.expand(shape.kv_heads, -1)))

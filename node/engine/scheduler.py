@@ -1,0 +1,315 @@
+"""The scheduler: who is computed in the next step. Continuous batching as a pure machine.
+
+Theory of operation. `plan()` chooses the rows of one step, the runner computes
+them, `commit()` takes the sampled ids back. A step has a budget of tokens:
+
+1.  every sequence that decodes takes one, those that waited longest first;
+2.  what is left is prefill, cut into chunks: first the sequences that already
+    run, then new ones in order of their place in the queue, each as soon as the
+    blocks for all that it knows are at hand.
+
+While a prefill waits, decoding leaves it a quarter of the budget at least.
+
+Places are `arrival + 64 * priority`: a total order in which nobody is overtaken
+without end. When blocks run out the sequence with the last place is pre-empted:
+it forgets what it has computed and waits again at its old place. The first in
+order is never pre-empted, and whoever could not fit even alone is refused at the
+door; so the first always ends, and by induction everybody does.
+
+A sequence on probation (`alone`) is computed in steps of its own, which alternate
+with those of all others, so neither side starves; if the engine dies in one, it
+is known who did it.
+
+Nothing here depends on what a token means, and nothing in a plan's order carries
+meaning: ids are a function of the sequence only (ARCHITECTURE, section 1).
+"""
+
+import bisect
+import itertools
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from mesh.errors import LimitError
+from node.engine.blocks import Blocks
+from node.engine.plan import Plan, Row, Sampled
+from node.engine.sequence import Sequence, State
+
+PREFILL_SHARE = 4
+"""One part in four of a step's budget is left to prefill if any waits."""
+
+
+@attrs.frozen
+class Limits:
+    """What a step and the queue may hold."""
+
+    step_tokens: int = 256
+    """Budget of a step, and with that the largest chunk of prefill.
+
+    Larger: prefill is more efficient, decoding sequences pause longer. 256 rows is where AMX
+    stops gaining (research/engine.md 3.2).
+    """
+    running_max: int = 64
+    """Most sequences that hold blocks at once."""
+    waiting_max: int = 1024
+    """Most sequences that wait; more are turned away as `busy`."""
+
+
+@attrs.frozen
+class Outcome:
+    """What a step yielded for one sequence: a new id if `sampled`, else more of its prefill."""
+
+    sequence: Sequence
+    sampled: Sampled | None
+
+
+@attrs.define
+class Scheduler:
+    """The sequences of one engine and their blocks."""
+
+    blocks: Blocks
+    limits: Limits = attrs.Factory(Limits)
+    step_tokens: int = attrs.field(init=False)
+    """The budget in force, at most `limits.step_tokens`; the engine core lowers it on slow devices."""
+    preemptions: int = attrs.field(init=False, default=0)
+    """Pre-emptions so far."""
+    _waiting: list[Sequence] = attrs.field(init=False, factory=list)
+    _running: list[Sequence] = attrs.field(init=False, factory=list)
+    _probation: list[Sequence] = attrs.field(init=False, factory=list)
+    """Those of both that must be computed alone."""
+    _flying: "Flying | None" = attrs.field(init=False, default=None)
+    _turns: int = attrs.field(init=False, default=0)
+    _solo_last: bool = attrs.field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        assert self.limits.step_tokens > 0 and self.limits.running_max > 0
+        self.step_tokens = self.limits.step_tokens
+
+    @property
+    def waiting(self) -> tuple[Sequence, ...]:
+        """Sequences that hold no blocks, by their place."""
+        return tuple(self._waiting)
+
+    @property
+    def running(self) -> tuple[Sequence, ...]:
+        """Sequences that hold blocks, by their place."""
+        return tuple(self._running)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to compute."""
+        return not self._waiting and not self._running
+
+    @property
+    def full(self) -> bool:
+        """Whether no more sequences may wait."""
+        return len(self._waiting) >= self.limits.waiting_max
+
+    def cached_tokens(self, sequence: Sequence) -> int:
+        """Return how many of its prompt's tokens are in the prefix cache now."""
+        return len(self._match(sequence)) * self.blocks.block_tokens
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence. Raises LimitError, with nothing changed, if it could never fit."""
+        if sequence.tokens_max > self.blocks.tokens:
+            raise LimitError(
+                f"`{sequence.tokens_max}` tokens are wanted, the engine's memory holds {self.blocks.tokens}"
+            )
+        _enter(self._waiting, sequence)
+        if sequence.on_probation:
+            _enter(self._probation, sequence)
+
+    def end(self, sequence: Sequence) -> None:
+        """End a sequence, finished or cancelled; its blocks are free at once. Idempotent."""
+        if sequence.state is State.ENDED:
+            return
+        if sequence.state is State.RUNNING:
+            self._drop(sequence)
+        else:
+            self._waiting.remove(sequence)
+        if sequence in self._probation:
+            self._probation.remove(sequence)
+        sequence.state = State.ENDED
+
+    def plan(self) -> Plan | None:
+        """Choose the next step; None if there is nothing to compute."""
+        assert self._flying is None, "the last plan has not been committed"
+        rows = self._rows()
+        if not rows:
+            assert self.idle, "work is left, but no step was found"
+            return None
+        self._flying = rows
+        return Plan(tuple(row for _, row in rows))
+
+    def commit(self, sampled: Iterable[Sampled]) -> list[Outcome]:
+        """Take what the planned step yielded; sequences ended meanwhile are left out."""
+        assert self._flying is not None, "nothing was planned"
+        flying, self._flying = self._flying, None
+        yields = {item.sequence: item for item in sampled}
+        outcomes = []
+        for sequence, row in flying:
+            assert row.sample == (row.sequence in yields), f"sequence {row.sequence}: sampled or not?"
+            if sequence.state is State.RUNNING:
+                outcomes.append(self._settle(sequence, row, yields.get(row.sequence)))
+        self._probation = [sequence for sequence in self._probation if sequence.on_probation]
+        return outcomes
+
+    def abandon(self) -> None:
+        """Forget the planned step: nothing of it has happened, and it will be planned anew."""
+        assert self._flying is not None, "nothing was planned"
+        self._flying = None
+
+    def check_integrity(self) -> None:
+        """Assert the invariants between sequences and blocks. O(blocks)."""
+        self.blocks.check_integrity([sequence.blocks for sequence in self._running])
+        for sequence in self._waiting:
+            assert sequence.state is State.WAITING and not sequence.blocks and sequence.computed == 0
+        for sequence in self._running:
+            assert sequence.state is State.RUNNING
+            assert self.blocks.needed(sequence.computed) <= len(sequence.blocks)
+            assert sequence.computed < len(sequence.ids)
+
+    def _rows(self) -> "Flying":
+        """Choose rows; if all who were chosen had to be pre-empted, others now have their room."""
+        while True:
+            preemptions = self.preemptions
+            rows = self._turn()
+            if rows or self.preemptions == preemptions:
+                return rows
+
+    def _turn(self) -> "Flying":
+        """Let the common batch and those on probation take turns."""
+        if not self._probation:
+            return self._step(self._running, self._waiting)
+        if self._solo_last:
+            rows, self._solo_last = self._common(), False
+            if rows:
+                return rows
+        rows = self._solo()
+        self._solo_last = bool(rows)
+        return rows or self._common()
+
+    def _solo(self) -> "Flying":
+        for suspect in tuple(self._probation):
+            running = suspect.state is State.RUNNING
+            if rows := self._step([suspect] if running else [], [] if running else [suspect]):
+                return rows
+        return []
+
+    def _common(self) -> "Flying":
+        head = self._probation[0]
+        barrier = head.place if head.state is State.WAITING else None  # nobody behind it takes its room
+        waiting = [s for s in self._waiting if not s.on_probation and (barrier is None or s.place < barrier)]
+        return self._step([s for s in self._running if not s.on_probation], waiting)
+
+    def _step(self, running: list[Sequence], waiting: list[Sequence]) -> "Flying":
+        chosen = self._decode(running, bool(waiting))
+        left = self.step_tokens - len(chosen)
+        prefilling = [s for s in running if s.pending > 1]
+        for sequence in itertools.chain(prefilling, self._admissions(waiting)):
+            count = min(left, sequence.pending)
+            if count > 0:
+                chosen.append((sequence, count))
+            left -= count
+            if left <= 0:
+                break
+        return self._secure(chosen)
+
+    def _decode(self, running: list[Sequence], waiting: bool) -> list[tuple[Sequence, int]]:
+        """Choose the sequences that decode, those that waited longest first."""
+        decoding = [s for s in running if s.pending == 1]
+        prefill = waiting or len(decoding) < len(running)
+        share = self.step_tokens // PREFILL_SHARE if prefill else 0
+        decoding.sort(key=lambda sequence: sequence.turn)
+        return [(sequence, 1) for sequence in decoding[: max(1, self.step_tokens - share)]]
+
+    def _admissions(self, waiting: list[Sequence]) -> Iterator[Sequence]:
+        """Admit in order of place, for as long as the caller has budget and there is room."""
+        for sequence in waiting[: self.limits.running_max]:
+            if not self._admit(sequence):
+                return
+            yield sequence
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Give it the blocks for all that it knows, those that are cached already computed.
+
+        One block per running sequence is left alone, lest it be pre-empted at once.
+        """
+        shared = self._match(sequence)
+        count = self.blocks.needed(len(sequence.ids)) - len(shared)
+        room = self.blocks.available - self.blocks.cost(shared) - len(self._running)
+        if count > room or len(self._running) >= self.limits.running_max:
+            return False
+        self.blocks.share(shared)
+        sequence.blocks = shared + self.blocks.allocate(count)
+        sequence.computed = len(shared) * self.blocks.block_tokens
+        sequence.state = State.RUNNING
+        self._waiting.remove(sequence)
+        _enter(self._running, sequence)
+        return True
+
+    def _match(self, sequence: Sequence) -> tuple[int, ...]:
+        """Return the cached blocks at its head; at least one id is always left to be computed."""
+        full = (len(sequence.ids) - 1) // self.blocks.block_tokens
+        return self.blocks.match(sequence.keys(full, self.blocks.block_tokens))
+
+    def _secure(self, chosen: list[tuple[Sequence, int]]) -> "Flying":
+        """Find the blocks that the chosen need, first come first served; return the rows of the lucky."""
+        for sequence, count in sorted(chosen, key=lambda choice: choice[0].place):
+            if sequence.state is State.RUNNING:
+                self._grow(sequence, sequence.computed + count)
+        return [(s, self._row(s, count)) for s, count in chosen if s.state is State.RUNNING]
+
+    def _grow(self, sequence: Sequence, tokens: int) -> None:
+        """Hold blocks for `tokens` positions; pre-empt from the last place on, itself at the worst."""
+        count = self.blocks.needed(tokens) - len(sequence.blocks)
+        while count > self.blocks.available and sequence.state is State.RUNNING:
+            self._preempt(self._running[-1])
+        if count > 0 and sequence.state is State.RUNNING:
+            sequence.blocks += self.blocks.allocate(count)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._drop(sequence)
+        sequence.state = State.WAITING
+        sequence.computed = 0
+        _enter(self._waiting, sequence)
+        self.preemptions += 1
+
+    def _drop(self, sequence: Sequence) -> None:
+        self._running.remove(sequence)
+        self.blocks.release(sequence.blocks)
+        sequence.blocks = ()
+
+    def _row(self, sequence: Sequence, count: int) -> Row:
+        start = sequence.computed
+        end = start + count
+        self._turns += 1
+        sequence.turn = self._turns
+        return Row(
+            sequence=sequence.handle,
+            ids=tuple(sequence.ids[start:end]),
+            start=start,
+            blocks=sequence.blocks[: self.blocks.needed(end)],
+            sample=end == len(sequence.ids),
+            sampling=sequence.sampling_now,
+            prompt=sequence.prompt,
+            produced=sequence.produced,
+        )
+
+    def _settle(self, sequence: Sequence, row: Row, sampled: Sampled | None) -> Outcome:
+        size = self.blocks.block_tokens
+        first, sequence.computed = row.start // size, row.start + len(row.ids)
+        keys = sequence.keys(sequence.computed // size, size)
+        for index in range(first, len(keys)):
+            self.blocks.publish(sequence.blocks[index], keys[index])
+        if sampled is not None:
+            sequence.append(sampled.id)
+        return Outcome(sequence, sampled)
+
+
+Flying = list[tuple[Sequence, Row]]
+"""The rows of a step beside their sequences."""
+
+
+def _enter(queue: list[Sequence], sequence: Sequence) -> None:
+    bisect.insort(queue, sequence, key=lambda other: other.place)

@@ -1,0 +1,124 @@
+"""A sequence: one attempt while the engine computes it.
+
+Its ids are the prompt's and the produced ones, those of earlier attempts first.
+`computed` of them have their keys and values in `blocks`; the step that computes
+the last known id also yields the next one. Pre-emption forgets the computed part
+and nothing else, so it cannot change what is produced.
+
+    WAITING   holds no blocks; computed == 0
+    RUNNING   holds blocks for at least the computed ids
+    ENDED     holds nothing and never comes back
+
+WAITING -> RUNNING (admit), RUNNING -> WAITING (pre-empt), either -> ENDED.
+"""
+
+import enum
+
+import attrs
+
+from node.engine.blocks import next_key, root_key
+from node.engine.plan import Sampling
+
+PROBATION_TOKENS = 16
+"""A sequence that may have killed an engine is computed alone until it has produced this many.
+
+A crash that an input provokes comes in its prefill or in the first tokens after it.
+"""
+
+PRIORITY_PLACES = 64
+"""Places in the queue that one point of priority is worth; finite, so that nobody waits for ever."""
+
+
+class State(enum.Enum):
+    """Where a sequence stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@attrs.define(eq=False)
+class Sequence:
+    """One attempt's ids, and how far they have been computed."""
+
+    handle: int
+    """The scheduler's name for it; never used again in the engine's life."""
+    ticket: int
+    """The flight's number on the engine's link."""
+    attempt: int
+    """The attempt's number, which goes back with every frame."""
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    produced: list[int] = attrs.Factory(list)
+    """Ids produced so far; at the start those of earlier attempts."""
+    produced_max: int = 2**31
+    """Most ids that it may ever produce."""
+    min_tokens: int = 0
+    """The ids of `banned_early` may not be chosen before this many have been produced."""
+    banned_early: tuple[int, ...] = ()
+    tenant: str = ""
+    priority: int = 0
+    """As in vLLM, the lower is served first."""
+    alone: bool = False
+    """An engine has died with it in the step."""
+    state: State = attrs.field(init=False, default=State.WAITING)
+    computed: int = attrs.field(init=False, default=0)
+    """Leading ids whose keys and values are in `blocks`."""
+    blocks: tuple[int, ...] = attrs.field(init=False, default=())
+    ids: list[int] = attrs.field(init=False)
+    """Prompt and produced ids together."""
+    turn: int = attrs.field(init=False, default=0)
+    """Number of the last row that it was given, counted over all sequences."""
+    _start: int = attrs.field(init=False)
+    _keys: list[bytes] = attrs.field(init=False)
+    _sampling_early: Sampling = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        assert self.prompt, "a prompt has at least one token"
+        self.ids = [*self.prompt, *self.produced]
+        self._start = len(self.produced)
+        self._keys = [root_key(self.tenant)]
+        banned = (*self.sampling.banned, *self.banned_early)
+        self._sampling_early = attrs.evolve(self.sampling, banned=banned)
+
+    @property
+    def place(self) -> int:
+        """Its place in the queue; the lowest is served first and pre-empted last."""
+        return self.handle + PRIORITY_PLACES * self.priority
+
+    @property
+    def pending(self) -> int:
+        """Known ids that are still to be computed; 1 while it decodes."""
+        return len(self.ids) - self.computed
+
+    @property
+    def remaining(self) -> int:
+        """Ids that it may still produce."""
+        return max(self.produced_max - len(self.produced), 0)
+
+    @property
+    def tokens_max(self) -> int:
+        """Positions that it may come to hold: the last produced id is never computed."""
+        return len(self.prompt) + max(self.produced_max - 1, len(self.produced))
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether it must still be computed in steps of its own."""
+        return self.alone and len(self.produced) - self._start < PROBATION_TOKENS
+
+    @property
+    def sampling_now(self) -> Sampling:
+        """How the next token is chosen."""
+        return self._sampling_early if len(self.produced) < self.min_tokens else self.sampling
+
+    def append(self, id: int) -> None:
+        """Take the next produced id."""
+        self.produced.append(id)
+        self.ids.append(id)
+
+    def keys(self, count: int, block_tokens: int) -> list[bytes]:
+        """Return the keys of its first `count` full blocks; each is hashed once."""
+        for index in range(len(self._keys) - 1, count):
+            start = index * block_tokens
+            self._keys.append(next_key(self._keys[-1], self.ids[start : start + block_tokens]))
+        return self._keys[1 : count + 1]

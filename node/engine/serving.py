@@ -1,0 +1,74 @@
+"""The outward side of one attempt: from each new id to the frames that its entry reads.
+
+An attempt that carries emitted ids replays them here without a word; what it says
+from then on is what the undisturbed attempt would have said. An attempt whose
+emitted ids already reach an end finishes at once, and the same way.
+"""
+
+import attrs
+
+from mesh.frames import Finish, Frame, Logprob, Tokens
+from node.engine.detokenizer import Detokenizer
+from node.engine.plan import Sampled
+from node.engine.sequence import Sequence
+from node.engine.text import Text
+
+
+@attrs.define(eq=False)
+class Serving:
+    """An attempt's sequence, its text and its ends."""
+
+    sequence: Sequence
+    text: Text
+    detokenizer: Detokenizer
+    end_ids: tuple[int, ...]
+    """Ids that end the output; they are produced, but are no part of its text."""
+    logprobs: bool = False
+    deadline_s: float | None = None
+    bounded: bool = True
+    """Whether the client named a limit of tokens."""
+    reason: str = attrs.field(init=False, default="")
+    """Why the output has ended; empty while it goes on."""
+    _stop: str = attrs.field(init=False, default="")
+
+    def __attrs_post_init__(self) -> None:
+        for index, id in enumerate(self.sequence.produced):
+            if not self.reason:
+                self._push(id, index + 1)
+        if not self.reason and self.sequence.remaining == 0:
+            self.reason = "length"
+
+    def take(self, sampled: Sampled) -> list[Frame]:
+        """Return the frames for the id that the sequence has just been given."""
+        position = len(self.sequence.produced) - 1
+        text = self._push(sampled.id, position + 1)
+        if not self.reason and self.sequence.remaining == 0:
+            self.reason = "length"
+        logprobs = (self._logprob(sampled),) if self.logprobs else ()
+        tokens = self._frame(Tokens(position, (sampled.id,), text, logprobs))
+        return [tokens, *self.finish()]
+
+    def finish(self) -> list[Frame]:
+        """Return the last frame if the output has ended."""
+        if not self.reason:
+            return []
+        position = len(self.sequence.produced)
+        return [self._frame(Finish(position, self.reason, self.detokenizer.rest(), self._stop))]
+
+    def _push(self, id: int, count: int) -> str:
+        """Take the id that is number `count` into the text; note whether it ends the output."""
+        if id in self.end_ids and count > self.sequence.min_tokens:
+            self.reason, self._stop = "stop", self.text.label(id).decode(errors="replace")
+            return ""
+        text = self.detokenizer.push(self.text.piece(id))
+        if self.detokenizer.stop:
+            self.reason, self._stop = "stop", self.detokenizer.stop
+        return text
+
+    def _logprob(self, sampled: Sampled) -> Logprob:
+        label = self.text.label
+        top = tuple((label(id), logprob) for id, logprob in sampled.top)
+        return Logprob(label(sampled.id), sampled.logprob, top)
+
+    def _frame(self, verb: Tokens | Finish) -> Frame:
+        return verb.frame(self.sequence.ticket, self.sequence.attempt)

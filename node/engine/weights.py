@@ -1,0 +1,223 @@
+"""Weights from safetensors files: checked whole before the first byte of memory is allocated for them.
+
+A directory holds `model.safetensors`, or shards named by `model.safetensors.index.json`. Files are mapped,
+not read; a tensor's pages are touched once, when the model packs it. PyTorch pickles are refused: loading one
+runs whatever program it contains.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import attrs
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from node.engine.config_hf import ModelError, Shape
+
+HEADER_BYTES_MAX = 100_000_000
+"""safetensors' own limit on its JSON header."""
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+"""Bytes per element of the dtypes that weights may have."""
+IGNORED = ("rotary_emb.inv_freq",)
+"""Endings of tensors that old checkpoints carry and nobody needs."""
+
+
+@attrs.frozen
+class Entry:
+    """Where one tensor lies."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def bytes(self) -> int:
+        """Size on disk."""
+        count = BYTES[self.dtype]
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@attrs.frozen(eq=False)
+class Weights:
+    """A validated checkpoint. Reading a tensor maps its file and copies what is converted."""
+
+    directory: Path
+    files: tuple[Path, ...]
+    entries: Mapping[str, Entry]
+
+    def read(self, name: str, dtype: torch.dtype) -> Tensor:
+        """One tensor in `dtype`. The name must be among `entries`."""
+        with safe_open(self.entries[name].file, framework="pt") as file:
+            return file.get_tensor(name).to(dtype)
+
+    @property
+    def bytes(self) -> int:
+        """Total size of the tensors on disk."""
+        return sum(entry.bytes for entry in self.entries.values())
+
+
+def open_weights(directory: Path, shape: Shape) -> Weights:
+    """Find and check the files against the shape: sizes, names, shapes, dtypes. `ModelError` names the fault."""
+    files = _files(directory)
+    entries: dict[str, Entry] = {}
+    for file in files:
+        entries.update(_read_header(file))
+    kept = {name: entry for name, entry in entries.items() if not name.endswith(IGNORED)}
+    if shape.tied:
+        kept.pop("lm_head.weight", None)
+    _check_names(kept, expected_tensors(shape), directory)
+    return Weights(directory, files, MappingProxyType(kept))
+
+
+def model_digest(weights: Weights, progress: Callable[[int, int], None] | None = None) -> str:
+    """sha256 over config.json and the content of the weight files, hex; reads all of them once.
+
+    `progress(done, total)` is called every 16 MiB, in bytes.
+    """
+    files = (weights.directory / "config.json", *weights.files)
+    total = sum(file.stat().st_size for file in files)
+    digest, done = hashlib.sha256(), 0
+    for file in files:
+        digest.update(struct.pack("<Q", file.stat().st_size))
+        with file.open("rb") as stream:
+            while piece := stream.read(1 << 24):
+                digest.update(piece)
+                done += len(piece)
+                if progress is not None:
+                    progress(done, total)
+    return digest.hexdigest()
+
+
+def expected_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Names and shapes that a checkpoint of this shape holds, no more and no fewer."""
+    tensors: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (shape.vocabulary, shape.width),
+        "model.norm.weight": (shape.width,),
+    }
+    if not shape.tied:
+        tensors["lm_head.weight"] = (shape.vocabulary, shape.width)
+    for layer in range(shape.layers):
+        for name, size in _layer_tensors(shape).items():
+            tensors[f"model.layers.{layer}.{name}"] = size
+    return tensors
+
+
+def _layer_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
+    queries, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+    tensors: dict[str, tuple[int, ...]] = {
+        "input_layernorm.weight": (shape.width,),
+        "post_attention_layernorm.weight": (shape.width,),
+        "self_attn.q_proj.weight": (queries, shape.width),
+        "self_attn.k_proj.weight": (keys, shape.width),
+        "self_attn.v_proj.weight": (keys, shape.width),
+        "self_attn.o_proj.weight": (shape.width, queries),
+        "mlp.gate_proj.weight": (shape.feed_forward, shape.width),
+        "mlp.up_proj.weight": (shape.feed_forward, shape.width),
+        "mlp.down_proj.weight": (shape.width, shape.feed_forward),
+    }
+    if shape.qkv_bias:
+        tensors |= {"self_attn.q_proj.bias": (queries,)}
+        tensors |= {"self_attn.k_proj.bias": (keys,), "self_attn.v_proj.bias": (keys,)}
+    if shape.o_bias:
+        tensors |= {"self_attn.o_proj.bias": (shape.width,)}
+    if shape.qk_norm:
+        tensors |= {
+            "self_attn.q_norm.weight": (shape.head_width,),
+            "self_attn.k_norm.weight": (shape.head_width,),
+        }
+    return tensors
+
+
+def _files(directory: Path) -> tuple[Path, ...]:
+    """The safetensors files of a directory, in the order of their names."""
+    index = directory / "model.safetensors.index.json"
+    single = directory / "model.safetensors"
+    if index.is_file():
+        return _shards(index)
+    if single.is_file():
+        return (single,)
+    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern))
+    if pickles:
+        raise ModelError(
+            f"`{directory}` holds only PyTorch pickles (`{pickles[0]}`), which can run any program when loaded",
+            "convert them to safetensors where you trust the source, or download a safetensors version",
+        )
+    raise ModelError(
+        f"`{directory}` is no model: it has no model.safetensors",
+        "download the weights into the same directory",
+    )
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"`{index}` cannot be read: {error!r}", "download it again") from None
+    for name in names:
+        if os.path.basename(name) != name or not name.endswith(".safetensors"):
+            raise ModelError(
+                f"`{index}` names the shard `{name}`", "shards are safetensors files beside the index"
+            )
+        if not (index.parent / name).is_file():
+            raise ModelError(f"`{index.parent}` lacks the shard `{name}`", "download the missing file")
+    return tuple(index.parent / name for name in names)
+
+
+def _read_header(file: Path) -> dict[str, Entry]:
+    """Names, shapes and dtypes of one file, after checking that its data are as long as its header says."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        prefix = stream.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else HEADER_BYTES_MAX
+        if length > min(HEADER_BYTES_MAX, size - 8):
+            raise ModelError(
+                f"`{file}` is truncated or no safetensors file: {size:,} bytes do not hold its header",
+                "download it again",
+            )
+        try:
+            header = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            entries = {name: Entry(file, tuple(row["shape"]), row["dtype"]) for name, row in header.items()}
+            needed = 8 + length + max((row["data_offsets"][1] for row in header.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ModelError(f"`{file}` has a damaged header: {error!r}", "download it again") from None
+    if needed != size:
+        raise ModelError(
+            f"`{file}` is truncated or damaged: it has {size:,} bytes, its header announces {needed:,}",
+            "download it again",
+        )
+    return entries
+
+
+def _check_names(
+    found: Mapping[str, Entry], expected: Mapping[str, tuple[int, ...]], directory: Path
+) -> None:
+    """Every tensor that the shape needs, no other, each with the right shape and a dtype we convert."""
+    hint = "config.json and weights belong together; download both from one revision"
+    missing = sorted(expected.keys() - found.keys())
+    if missing:
+        raise ModelError(f"`{directory}` lacks the tensor `{missing[0]}`{_and_more(missing)}", hint)
+    unexpected = sorted(found.keys() - expected.keys())
+    if unexpected:
+        raise ModelError(
+            f"`{directory}` holds an unknown tensor `{unexpected[0]}`{_and_more(unexpected)}", hint
+        )
+    for name, entry in found.items():
+        if entry.shape != expected[name]:
+            raise ModelError(f"tensor `{name}` is {list(entry.shape)}, not {list(expected[name])}", hint)
+        if entry.dtype not in BYTES:
+            raise ModelError(
+                f"tensor `{name}` has dtype `{entry.dtype}`", f"supported are {', '.join(BYTES)}"
+            )
+
+
+def _and_more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -1,0 +1,203 @@
+"""What the HTTP shell sees of a node: submit a request, follow its log, let go of it.
+
+Clients are served from the flight's own log, which is bounded by `max_tokens`,
+so a slow client stalls nobody: the entry always reads its links.
+"""
+
+from typing import Any
+
+import attrs
+import trio
+
+from mesh.attempt import Attempt
+from mesh.flight import Chunk, Failure, Flight, Started, State
+from mesh.frames import Finish
+from mesh.links import format_address
+from mesh.load import LoadRecord
+from mesh.member import Member
+from node.core import NodeCore
+from node.driver import Driver
+
+
+class FlightFailed(Exception):
+    """The flight ended without its answer; `failure` says why, in words for its client."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@attrs.frozen
+class ModelCard:
+    """A model that some node of the mesh serves or is loading."""
+
+    name: str
+    digest: str
+    context_max: int
+    """Tokens of prompt and output together; 0 while nobody has loaded it."""
+    ready: bool
+    nodes: tuple[str, ...]
+    """Labels of the nodes that hold it."""
+
+
+@attrs.define
+class Stream:
+    """One flight, as its client is served. Not to be shared between tasks."""
+
+    _flight: Flight
+    _gateway: "Gateway"
+    _grown: trio.Event
+    _cursor: int = 0
+
+    @property
+    def id(self) -> int:
+        """The flight's id."""
+        return self._flight.id
+
+    @property
+    def worker(self) -> str:
+        """Label of the node that serves, or served last."""
+        return self._flight.worker
+
+    @property
+    def moves(self) -> int:
+        """How many times the flight has been moved to another worker."""
+        return self._flight.moves + self._flight.crashes
+
+    @property
+    def finish(self) -> Finish | None:
+        """How it ended; None before `chunks()` has returned ()."""
+        return self._flight.finish
+
+    @property
+    def delivered(self) -> int:
+        """Tokens produced so far."""
+        return self._flight.delivered
+
+    async def started(self) -> Started:
+        """Wait until a worker has accepted. Raises FlightFailed."""
+        while self._flight.started is None:
+            self._raise_if_failed()
+            await self._wait()
+        return self._flight.started
+
+    async def chunks(self) -> tuple[Chunk, ...]:
+        """Wait for more of the log than was returned before; () at its good end. Raises FlightFailed."""
+        while self._cursor == len(self._flight.log):
+            self._raise_if_failed()
+            if self._flight.ended:
+                return ()
+            await self._wait()
+        more = tuple(self._flight.log[self._cursor :])
+        self._cursor += len(more)
+        return more
+
+    def close(self) -> None:
+        """Let go of the flight: cancelled if it still runs, forgotten if it has ended. Idempotent."""
+        self._gateway.close(self._flight.id)
+
+    def _raise_if_failed(self) -> None:
+        if self._flight.state is State.FAILED and self._flight.failure is not None:
+            raise FlightFailed(self._flight.failure)
+        if self._flight.state is State.CANCELLED:
+            raise FlightFailed(Failure("cancelled", "the request was cancelled"))
+
+    async def _wait(self) -> None:
+        await self._grown.wait()
+        self._grown = self._gateway.watch(self._flight.id)
+
+
+@attrs.define
+class Gateway:
+    """The node, for the shells that people touch."""
+
+    _driver: Driver
+
+    @property
+    def name(self) -> str:
+        """This node's label."""
+        return self._core.name
+
+    @property
+    def _core(self) -> NodeCore:
+        return self._driver.core
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """Return every model known in the mesh, by name."""
+        return tuple(ModelCard(*row) for row in self._core.models(self._driver.now()))
+
+    def submit(self, request: Attempt, timeout_s: float | None = None) -> Stream:
+        """Begin a flight. Raises RequestError (node.errors) if it cannot be admitted; nothing was kept."""
+        flight = self._driver.step(self._core.submit, request, timeout_s)
+        return Stream(self._core.flights[flight], self, self.watch(flight))
+
+    def watch(self, flight: int) -> trio.Event:
+        """Return an event that is set when the flight's log next grows or ends."""
+        return self._driver.watch(flight)
+
+    def close(self, flight: int) -> None:
+        """Cancel the flight if it runs, and forget it."""
+        self._driver.release(flight)
+
+    # -- operators --------------------------------------------------------------------------------
+
+    def ready(self) -> tuple[bool, str]:
+        """Return whether a model can answer here or anywhere in the mesh; if not, why."""
+        return self._core.is_ready(self._driver.now())
+
+    def members(self) -> list[dict[str, Any]]:
+        """Return every member that this node knows of, itself first."""
+        me = self._core.me
+        others = sorted((m for m in self._core.swim.members() if m.node != me.node), key=lambda m: (m.name, m.node))
+        return [self._member(member) for member in (me, *others)]
+
+    def _member(self, member: Member) -> dict[str, Any]:
+        load = self._core.load_of(self._driver.now(), member.node)
+        return {
+            "name": member.name,
+            "node": member.node,
+            "address": format_address(member.address),
+            "http": member.http,
+            "state": member.liveness.name.lower(),
+            "quarantined": self._core.swim.is_quarantined(member.node),
+            "generation": member.identity.generation,
+            "incarnation": member.identity.incarnation,
+            "draining": member.draining,
+            "models": [model.name for model in load.models if model.ready] if load else [],
+            "load": _load(load),
+        }
+
+    def flights(self) -> list[dict[str, Any]]:
+        """Return the flights whose entry this node is and that have not ended."""
+        return [_flight(flight) for flight in self._core.flights.values() if not flight.ended]
+
+    def drain(self) -> None:
+        """Begin to drain: no new requests; what runs may end; then the node leaves. Idempotent."""
+        self._driver.step(self._core.drain)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return counters and gauges of every part, by part and name."""
+        return self._core.statistics()
+
+
+def _load(load: LoadRecord | None) -> dict[str, Any] | None:
+    if load is None:
+        return None
+    return {
+        "age_ms": load.age_ms,
+        "lag_ms": load.lag_ms,
+        "models": [attrs.asdict(model) for model in load.models],
+    }
+
+
+def _flight(flight: Flight) -> dict[str, Any]:
+    return {
+        "id": f"{flight.id:016x}",
+        "model": flight.request.model,
+        "state": flight.state.value,
+        "worker": flight.worker,
+        "delivered": flight.delivered,
+        "attempts": flight.attempt,
+        "moves": flight.moves,
+        "crashes": flight.crashes,
+    }

@@ -1,0 +1,228 @@
+"""The OpenAI routes: a checked request becomes flights, and their logs become an answer."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+from mesh.attempt import Attempt
+from node.errors import RequestError
+from node.gateway import FlightFailed, Gateway, ModelCard, Stream
+from node.http import document, openai, schema
+from node.http.errors import error_object, of_failure
+from node.http.message import EVENTS, Headers, Request, Response
+from node.http.openai import CHAT, COMPLETION, Choice, Events
+from node.http.router import Route
+from node.http.schema import Ask
+from node.http.seeds import choice_seed, draw
+from node.http.server import Exchange
+
+TRACE_CHARACTERS_MAX = 128
+"""Longest part of a client's own request id that is carried along."""
+
+
+@attrs.frozen
+class Api:
+    """The routes under /v1, over a gateway."""
+
+    gateway: Gateway
+    clock: Callable[[], float] = time.time
+    """Seconds since the epoch."""
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the table's rows."""
+        return (
+            Route("GET", "/v1/models", self.models),
+            Route("GET", "/v1/models/{id}", self.model),
+            Route("GET", "/v1/mesh", self.mesh),
+            Route("POST", "/v1/chat/completions", self.chat, waits=True),
+            Route("POST", "/v1/completions", self.completions, waits=True),
+        )
+
+    def models(self, request: Request) -> Response:
+        """List the models that the mesh serves or loads."""
+        return _json({"object": "list", "data": [_card(card) for card in self.gateway.models()]})
+
+    def model(self, request: Request, name: str) -> Response:
+        """Describe one model."""
+        for card in self.gateway.models():
+            if card.name == name:
+                return _json(_card(card))
+        raise RequestError("model_not_found", f"no node of the mesh serves the model `{name:.200}`", "model")
+
+    def mesh(self, request: Request) -> Response:
+        """Describe the mesh as this node sees it; the page shows it."""
+        ready, why = self.gateway.ready()
+        return _json(
+            {"name": self.gateway.name, "ready": ready, "why": why, "members": self.gateway.members()}
+        )
+
+    async def chat(self, request: Request, exchange: Exchange) -> None:
+        """Answer a conversation."""
+        await self._answer(request, exchange, schema.chat(document.read(request.body)))
+
+    async def completions(self, request: Request, exchange: Exchange) -> None:
+        """Go on from a prompt."""
+        await self._answer(request, exchange, schema.completion(document.read(request.body)))
+
+    async def _answer(self, request: Request, exchange: Exchange, ask: Ask) -> None:
+        created = int(self.clock())
+        streams: list[Stream] = []
+        try:
+            for attempt in attempts(ask, created, trace_of(request)):
+                streams.append(self.gateway.submit(attempt))  # noqa: PERF401 - one may raise; the others must be closed
+            for stream in streams:
+                await stream.started()
+            started = await streams[0].started()
+            form = CHAT if ask.chat else COMPLETION
+            logprobs = ask.parameters.logprobs is not None
+            events = Events(
+                form, streams[0].id, created, ask.model, started.model_digest, logprobs, ask.include_usage
+            )
+            serve = serve_stream if ask.stream else serve_whole
+            await serve(exchange, ask, streams, events)
+        finally:
+            for stream in streams:
+                stream.close()
+
+
+def attempts(ask: Ask, created: int, trace: str) -> list[Attempt]:
+    """Return one attempt per choice, prompt by prompt."""
+    seed = draw() if ask.seed is None else ask.seed
+    return [
+        Attempt(
+            ask.model,
+            (prompt,),
+            ask.parameters,
+            choice_seed(seed, choice),
+            choice=index * ask.n + choice,
+            rendered_at=created,
+            trace=trace,
+        )
+        for index, prompt in enumerate(ask.prompts)
+        for choice in range(ask.n)
+    ]
+
+
+def trace_of(request: Request) -> str:
+    """Return the client's own id of the request, as far as it is plain."""
+    trace = request.header(b"x-request-id")[:TRACE_CHARACTERS_MAX]
+    return trace if trace.isascii() and trace.isprintable() else ""
+
+
+def echo_of(ask: Ask, index: int) -> str:
+    """Return the text that a choice begins with if the client wants its prompt back."""
+    return ask.prompts[index // ask.n].text if ask.echo else ""
+
+
+async def serve_whole(exchange: Exchange, ask: Ask, streams: list[Stream], events: Events) -> None:
+    """Wait for every choice, then answer."""
+    choices = tuple(
+        [await gather(stream, index, echo_of(ask, index)) for index, stream in enumerate(streams)]
+    )
+    body = openai.answer(events, choices, await usage_of(ask, streams))
+    await exchange.send(Response(200, body, headers=headers_of(streams[0])))
+
+
+async def gather(stream: Stream, index: int, echo: str) -> Choice:
+    """Wait for one choice. Raises FlightFailed."""
+    log = []
+    while chunks := await stream.chunks():
+        log += chunks
+    text = echo + "".join(chunk.text for chunk in log)
+    return Choice(index, text, stream.finish, tuple(log), stream.worker, stream.moves, len(echo))
+
+
+async def serve_stream(exchange: Exchange, ask: Ask, streams: list[Stream], events: Events) -> None:
+    """Answer with events, as the choices' logs grow."""
+    await exchange.start(200, EVENTS, (*headers_of(streams[0]), *STREAM_HEADERS))
+    teller = Teller(exchange, ask, events)
+    if len(streams) == 1:
+        await teller.tell(streams[0], 0)
+    else:
+        async with trio.open_nursery() as nursery:
+            for index, stream in enumerate(streams):
+                nursery.start_soon(teller.tell, stream, index, nursery.cancel_scope)
+    if teller.failed is not None:
+        exchange.kept = False
+        await exchange.write(openai.error_event(error_object(teller.failed)))
+    else:
+        total = events.total(await usage_of(ask, streams)) if ask.include_usage else b""
+        await exchange.write(total + openai.DONE)
+    await exchange.end()
+
+
+STREAM_HEADERS: Headers = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+"""Ask proxies on the way to pass events on as they come."""
+
+
+@attrs.define
+class Teller:
+    """Writes the events of all choices of one answer, one at a time."""
+
+    exchange: Exchange
+    ask: Ask
+    events: Events
+    failed: RequestError | None = None
+    _lock: trio.Lock = attrs.Factory(trio.Lock)
+
+    async def tell(self, stream: Stream, index: int, others: trio.CancelScope | None = None) -> None:
+        """Follow one choice to its end; if it fails, stop the others."""
+        try:
+            await self._follow(stream, index)
+        except FlightFailed as error:
+            async with self._lock:  # so that no other is cancelled within an event
+                self.failed = self.failed or of_failure(error.failure)
+                if others is not None:
+                    others.cancel()
+
+    async def _follow(self, stream: Stream, index: int) -> None:
+        opening = self.events.role(index) if self.ask.chat else b""
+        if self.ask.echo:
+            opening = self.events.text(index, echo_of(self.ask, index), said_of(stream))
+        await self._write(opening)
+        while chunks := await stream.chunks():
+            said = said_of(stream)
+            await self._write(b"".join(self.events.tokens(index, chunk, said) for chunk in chunks))
+        await self._write(self.events.finish(index, stream.finish, said_of(stream)))
+
+    async def _write(self, data: bytes) -> None:
+        if data:
+            async with self._lock:
+                await self.exchange.write(data)
+
+
+def said_of(stream: Stream) -> str:
+    """Write who serves a stream now."""
+    return openai.extension(stream.worker, stream.moves)
+
+
+async def usage_of(ask: Ask, streams: list[Stream]) -> openai.Usage:
+    """Sum up the tokens of a request."""
+    firsts = [await stream.started() for stream in streams[:: ask.n]]
+    return openai.usage_of(firsts, [stream.delivered for stream in streams])
+
+
+def headers_of(stream: Stream) -> Headers:
+    """Name the request and the worker."""
+    return (
+        (b"x-request-id", b"%016x" % stream.id),
+        (b"x-inferno-worker", stream.worker.encode("ascii", "replace")),
+    )
+
+
+def _json(value: Any) -> Response:
+    return Response(200, openai.encode(value).encode())
+
+
+def _card(card: ModelCard) -> dict[str, Any]:
+    return {
+        "id": card.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "inferno",
+        "max_model_len": card.context_max,
+        "inferno": {"digest": card.digest, "ready": card.ready, "nodes": card.nodes},
+    }

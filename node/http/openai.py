@@ -1,0 +1,218 @@
+"""Answers to requests for tokens, in the form of OpenAI's API: pure.
+
+A stream's events are put together from text, not from objects: there is one per step and stream, and the
+parts that never change are encoded once.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from mesh.flight import Chunk, Finish, Started
+from mesh.frames import Logprob
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+LOGPROB_MIN = -9999.0
+"""What OpenAI reports for a token that cannot be: JSON has no minus infinity."""
+
+
+@attrs.frozen
+class Form:
+    """One of the two APIs: the names of its answers."""
+
+    prefix: str
+    answer: str
+    event: str
+
+
+CHAT = Form("chatcmpl-", "chat.completion", "chat.completion.chunk")
+COMPLETION = Form("cmpl-", "text_completion", "text_completion")
+
+
+def fingerprint(digest: str) -> str:
+    """Return the short name of a model's bytes that stands as `system_fingerprint`."""
+    return "fp_" + digest.rpartition(":")[2][:16]
+
+
+@attrs.frozen
+class Usage:
+    """Tokens of a request: each prompt counts once, however many choices it has."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """Return it as OpenAI writes it."""
+        return {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.cached},
+        }
+
+
+def usage_of(started: Iterable[Started], delivered: Iterable[int]) -> Usage:
+    """Sum up: `started` is that of each prompt's first choice, `delivered` is for all choices."""
+    prompts = tuple(started)
+    cached = sum(one.cached_tokens for one in prompts)
+    return Usage(sum(one.prompt_tokens for one in prompts), sum(delivered), cached)
+
+
+def chat_logprobs(logprobs: Iterable[Logprob]) -> dict[str, Any]:
+    """Write log-probabilities as chat completions do."""
+    return {"content": [_chat_token(one) for one in logprobs], "refusal": None}
+
+
+def _chat_token(one: Logprob) -> dict[str, Any]:
+    top = [_named(token, logprob) for token, logprob in one.top]
+    return {**_named(one.token, one.logprob), "top_logprobs": top}
+
+
+def _named(token: bytes, logprob: float) -> dict[str, Any]:
+    text = token.decode(errors="replace")
+    return {"token": text, "logprob": max(logprob, LOGPROB_MIN), "bytes": list(token)}
+
+
+def completion_logprobs(logprobs: Iterable[Logprob], offset: int) -> tuple[dict[str, Any], int]:
+    """Write log-probabilities as completions do; return them and where the next token's text begins."""
+    tokens, values, tops, offsets = [], [], [], []
+    for one in logprobs:
+        tokens.append(token_text(one.token))
+        values.append(max(one.logprob, LOGPROB_MIN))
+        tops.append({token_text(token): max(value, LOGPROB_MIN) for token, value in one.top} or None)
+        offsets.append(offset)
+        offset += len(one.token.decode(errors="ignore"))
+    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}, offset
+
+
+def token_text(token: bytes) -> str:
+    """Write a token; one that is no whole text by its bytes in hexadecimal, so that no two look alike."""
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)
+
+
+@attrs.define
+class Events:
+    """The events of one streamed answer, as server-sent events. Holds only what text offsets need."""
+
+    form: Form
+    flight: int
+    created: int
+    model: str
+    digest: str
+    logprobs: bool = False
+    usage: bool = False
+    """Whether the client asked for a last event with the usage; all others then say `null`."""
+    _top: str = attrs.field(init=False)
+    _bottom: str = attrs.field(init=False)
+    _offsets: dict[int, int] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        top = {
+            "id": f"{self.form.prefix}{self.flight:016x}",
+            "object": self.form.event,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": fingerprint(self.digest),
+        }
+        self._top = f'data: {encode(top)[:-1]},"choices":['
+        self._bottom = '],"usage":null,' if self.usage else "],"
+
+    def role(self, index: int) -> bytes:
+        """Return a chat choice's first event."""
+        return self._event(index, '"delta":{"role":"assistant","content":""},"logprobs":null', "null", "{}")
+
+    def text(self, index: int, text: str, extension: str) -> bytes:
+        """Return an event of text that no token stands for: an echo."""
+        self._offsets[index] = len(text)
+        return self._event(index, f'{self._words(text)},"logprobs":null', "null", extension)
+
+    def tokens(self, index: int, chunk: Chunk, extension: str) -> bytes:
+        """Return the event of one chunk of the log."""
+        logprobs = self._logprobs(index, chunk) if self.logprobs else "null"
+        return self._event(index, f'{self._words(chunk.text)},"logprobs":{logprobs}', "null", extension)
+
+    def finish(self, index: int, finish: Finish | None, extension: str) -> bytes:
+        """Return a choice's last event."""
+        words = '"delta":{}' if self.form is CHAT else '"text":""'
+        reason = encode(finish.reason if finish else "stop")
+        return self._event(index, f'{words},"logprobs":null', reason, extension)
+
+    def total(self, usage: Usage) -> bytes:
+        """Return the event that carries the usage."""
+        return f'{self._top}],"usage":{encode(usage.document())}}}\n\n'.encode()
+
+    def _event(self, index: int, words: str, reason: str, extension: str) -> bytes:
+        choice = f'{{"index":{index},{words},"finish_reason":{reason}}}'
+        return f'{self._top}{choice}{self._bottom}"inferno":{extension}}}\n\n'.encode()
+
+    def _words(self, text: str) -> str:
+        return f'"delta":{{"content":{encode(text)}}}' if self.form is CHAT else f'"text":{encode(text)}'
+
+    def _logprobs(self, index: int, chunk: Chunk) -> str:
+        if self.form is CHAT:
+            return encode(chat_logprobs(chunk.logprobs))
+        document, self._offsets[index] = completion_logprobs(chunk.logprobs, self._offsets.get(index, 0))
+        return encode(document)
+
+
+def extension(worker: str, moves: int) -> str:
+    """Write what only Inferno says of a choice: who serves it, and how often it has moved."""
+    return f'{{"worker":{encode(worker)},"moves":{moves}}}'
+
+
+def error_event(document: dict[str, Any]) -> bytes:
+    """Return the event that ends a stream badly."""
+    return f"data: {encode(document)}\n\n".encode()
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+@attrs.frozen
+class Choice:
+    """One complete choice."""
+
+    index: int
+    text: str
+    finish: Finish | None
+    chunks: tuple[Chunk, ...]
+    worker: str
+    moves: int
+    echoed: int = 0
+    """Characters of `text` that are the prompt's."""
+
+
+def choice_document(form: Form, choice: Choice, logprobs: bool) -> dict[str, Any]:
+    """Write a complete choice."""
+    said: dict[str, Any]
+    tokens = [one for chunk in choice.chunks for one in chunk.logprobs]
+    if form is CHAT:
+        said = {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
+        said["logprobs"] = chat_logprobs(tokens) if logprobs else None
+    else:
+        said = {"text": choice.text}
+        said["logprobs"] = completion_logprobs(tokens, choice.echoed)[0] if logprobs else None
+    return {"index": choice.index, **said, "finish_reason": choice.finish.reason if choice.finish else "stop"}
+
+
+def answer(events: Events, choices: tuple[Choice, ...], usage: Usage) -> bytes:
+    """Write a complete answer; `events` holds what it has in common with a stream."""
+    form = events.form
+    document = {
+        "id": f"{form.prefix}{events.flight:016x}",
+        "object": form.answer,
+        "created": events.created,
+        "model": events.model,
+        "system_fingerprint": fingerprint(events.digest),
+        "choices": [choice_document(form, choice, events.logprobs) for choice in choices],
+        "usage": usage.document(),
+        "inferno": {"worker": choices[0].worker, "moves": sum(choice.moves for choice in choices)},
+    }
+    return encode(document).encode()

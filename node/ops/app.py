@@ -1,0 +1,92 @@
+"""The operations port of a node: health, metrics, members, flights, drain."""
+
+import json
+from typing import Any
+
+import attrs
+import trio
+
+from node.gateway import Gateway
+from node.http.limits import Limits
+from node.http.message import TEXT, Request, Response
+from node.http.router import Route, Router
+from node.http.server import Counters, Server
+from node.logs import Log
+
+METRICS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+@attrs.frozen
+class Operations:
+    """The routes of the operations port, over a gateway."""
+
+    gateway: Gateway
+    http: Counters
+    """Counters of the HTTP port."""
+    ops: Counters
+    """Counters of this port."""
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the table's rows."""
+        return (
+            Route("GET", "/health", self.health),
+            Route("GET", "/health/live", self.health),
+            Route("GET", "/health/ready", self.ready),
+            Route("GET", "/metrics", self.metrics),
+            Route("GET", "/members", self.members),
+            Route("GET", "/flights", self.flights),
+            Route("POST", "/drain", self.drain),
+        )
+
+    def health(self, request: Request) -> Response:
+        """Answer as long as the process can: what a supervisor asks before it restarts anything."""
+        return Response(200, b"healthy", TEXT)
+
+    def ready(self, request: Request) -> Response:
+        """Say whether a request sent here now could be answered, here or elsewhere in the mesh."""
+        ready, why = self.gateway.ready()
+        return Response(200, b"ready", TEXT) if ready else Response(503, why.encode(), TEXT)
+
+    def metrics(self, request: Request) -> Response:
+        """Expose counters and gauges to Prometheus."""
+        from node.ops.metrics import exposition  # 40 ms that start-up need not wait for
+
+        statistics = {
+            **self.gateway.statistics(),
+            "http": self.http.statistics(),
+            "ops": self.ops.statistics(),
+        }
+        return Response(200, exposition(statistics), METRICS_TEXT)
+
+    def members(self, request: Request) -> Response:
+        """List the members of the mesh as this node sees them."""
+        return _json(self.gateway.members())
+
+    def flights(self, request: Request) -> Response:
+        """List the flights whose entry this node is."""
+        return _json(self.gateway.flights())
+
+    def drain(self, request: Request) -> Response:
+        """Begin to drain: no new requests, what runs may end."""
+        self.gateway.drain()
+        return Response(202, b'{"draining": true}')
+
+
+def _json(value: Any) -> Response:
+    return Response(200, json.dumps(value).encode())
+
+
+async def serve_ops(
+    listener: trio.abc.Listener[trio.abc.Stream],
+    gateway: Gateway,
+    limits: Limits,
+    log: Log,
+    http: Counters | None = None,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve operators on a bound listener until cancelled. `http` are the counters given to `serve_http`."""
+    counters = Counters()
+    router = Router.of(Operations(gateway, http or Counters(), counters).routes())
+    headers = ((b"x-inferno-node", gateway.name.encode("ascii", "replace")),)
+    await Server(router, limits, log, headers, counters).serve(listener, task_status=task_status)

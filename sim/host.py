@@ -1,0 +1,340 @@
+"""A host: one machine, on which one life of a node runs after another.
+
+It is the driver of `node.core.NodeCore` in virtual time: it hands in inputs with
+the node's own clocks, carries out effects, and keeps one tick due at the core's
+next deadline. As in the trio driver, what has arrived is handed over before a
+tick. While the process is stopped or busy its inputs queue up, and are handed
+over in one burst. Each life has a monotonic origin of its own, so clocks of
+different nodes cannot be compared by mistake.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+
+from mesh.effects import (
+    Address,
+    CloseLink,
+    Dial,
+    Effect,
+    FlushLink,
+    KillEngine,
+    LinkId,
+    Report,
+    SendDatagram,
+    StartEngine,
+    Wake,
+)
+from mesh.identity import Identity
+from mesh.member import Member
+from mesh.now import Now
+from node.core import NodeCore
+from sim.engine import LOAD_S, SPAWN_S, Engine
+from sim.pipe import End
+from sim.stream import random_of, seed_of
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+EPOCH_S = 1_700_000_000.0
+"""The wall clock at virtual time 0."""
+
+SOCKET_BYTES = 212_992
+"""What a stopped process's UDP socket holds (Linux's default rmem); more is dropped."""
+
+SAMPLE_S = 0.25
+"""How often the driver samples its engines' progress."""
+
+DRAIN_MAX = 256
+"""Inputs that the driver takes before it ticks, however many wait."""
+
+ROUNDING_S = 1e-6
+"""A tick this much too early is only the rounding of the clock's origin."""
+
+Input = Callable[[NodeCore, Now], list[Effect]]
+Reader = Callable[[], None]
+
+
+@attrs.define(eq=False)
+class Host:
+    """One machine and the node on it."""
+
+    world: "World"
+    name: str
+    address: Address
+    models: dict[str, str]
+    """Replica -> model of the engines that it runs."""
+    seeds: tuple[Address, ...]
+    generation: int = -1
+    """Number of the running or last life."""
+    core: NodeCore | None = None
+    """The running node; None while it is down."""
+    powered: bool = True
+    paused: bool = False
+    cost_s: float = 0.0
+    """Processor time that each input takes; 0 is an idle machine."""
+    skew_s: float = 0.0
+    """How far the wall clock is ahead."""
+    heard_at: float = 0.0
+    """When anything last came from another host."""
+    inputs: int = 0
+    """Inputs of this life so far."""
+    ticks: int = 0
+    engines: dict[str, Engine] = attrs.Factory(dict)
+    readers: dict[int, Reader] = attrs.Factory(dict)
+    """Who serves which flight's client."""
+    _ends: dict[LinkId, End] = attrs.field(init=False, factory=dict)
+    _inbox: deque[Input] = attrs.field(init=False, factory=deque)
+    _buffered: int = attrs.field(init=False, default=0)
+    _busy_until: float = attrs.field(init=False, default=0.0)
+    _pumping: bool = attrs.field(init=False, default=False)
+    _pump_at: float = attrs.field(init=False, default=0.0)
+    _drained: int = attrs.field(init=False, default=0)
+    """Inputs since the last tick fell due."""
+    _tick_at: float | None = attrs.field(init=False, default=None)
+    """When a tick is planned."""
+    _tick_due: bool = attrs.field(init=False, default=False)
+    _origin_s: float = attrs.field(init=False, default=0.0)
+    _mono: float = attrs.field(init=False, default=0.0)
+    _pids: int = attrs.field(init=False, default=0)
+
+    # -- who and when -----------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The node id; the same in every life."""
+        return f"{seed_of(self.world.seed, 'id', self.name):016x}"
+
+    @property
+    def listening(self) -> bool:
+        """Whether a process holds the node's port; a stopped one does."""
+        return self.core is not None
+
+    def now(self) -> Now:
+        """Return the node's clocks."""
+        self._mono = max(self._mono, self.world.time + self._origin_s)
+        return Now(self._mono, EPOCH_S + self.world.time + self.skew_s)
+
+    # -- life and death ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin a life: a generation above the last, as the data directory remembers."""
+        assert self.core is None, f"{self.name} runs already"
+        self.generation += 1
+        rng = random_of(self.world.seed, "node", self.name, self.generation)
+        self.powered, self.paused, self.inputs, self.ticks = True, False, 0, 0
+        self._origin_s, self._mono = float(rng.randrange(2**20)), 0.0
+        self._busy_until = self._pump_at = self.heard_at = self.world.time
+        me = Member(
+            Identity(self.id, self.generation), self.name, self.address, models=tuple(self.models.values())
+        )
+        self.core = self.world.options.core(me, self.models, self.world.options.node, rng)
+        self.world.note(self.name, "started", generation=self.generation)
+        self.give(lambda core, now: core.start(now, self.seeds))
+
+    def crash(self, power: bool = False) -> None:
+        """End the process at once. With `power` its machine goes too, and tells nobody."""
+        if self.core is None:
+            return
+        self.world.note(self.name, "crashed", power=power)
+        self.core, self.powered, self._tick_at, self._tick_due = None, not power, None, False
+        self._buffered = self._drained = 0
+        self._inbox.clear()
+        for end in self._ends.values():
+            (self.world.pipes.vanish if power else self.world.pipes.close)(end)
+        for engine in self.engines.values():
+            engine.alive = False
+        readers, self.readers = self.readers, {}
+        self._ends, self.engines = {}, {}
+        for reader in readers.values():
+            reader()
+
+    def pause(self, engines: bool = False) -> None:
+        """Stop the process as SIGSTOP does: its kernel goes on. With `engines` they freeze for good."""
+        self.paused = True
+        self.world.note(self.name, "paused", engines=engines)
+        if engines:
+            for engine in self.engines.values():
+                engine.freeze()
+
+    def resume(self) -> None:
+        """Let a stopped process go on: first with what has arrived, then with its timers."""
+        if self.paused:
+            self.paused = False
+            self.world.note(self.name, "resumed")
+            self._pump()
+
+    # -- inputs -----------------------------------------------------------------------------------
+
+    def give(self, take: Input) -> None:
+        """Hand an input to the core, now or when the process gets to it; lost if it is down."""
+        if self.core is not None:
+            self._inbox.append(take)
+            self._pump()
+
+    def _pump(self) -> None:
+        if self._pumping or self.paused:
+            return
+        self._pumping = True
+        while self._busy_until <= self.world.time and (take := self._next()):
+            self._handle(take)
+        self._pumping = False
+        waiting = self._inbox or self._tick_due
+        if waiting and self._pump_at != self._busy_until:
+            self._pump_at = self._busy_until
+            self.world.at(self._pump_at, self._pump)
+
+    def _next(self) -> Input | None:
+        """What the driver does next: it drains its sockets, within a bound, before it ticks."""
+        if self._tick_due and (not self._inbox or self._drained >= DRAIN_MAX):
+            self._tick_due, self._drained = False, 0
+            return self._tick
+        if not self._inbox:
+            return None
+        self._drained += 1
+        return self._inbox.popleft()
+
+    def _handle(self, take: Input) -> None:
+        core = self.core
+        assert core is not None, "a crash empties the inbox"
+        effects = take(core, self.now())
+        self.inputs += 1
+        if self.cost_s:
+            self._busy_until = self.world.time + self.cost_s
+        for effect in effects:
+            self._carry_out(effect)
+        if self.core is core:
+            self._arm(core)
+            self.world.inspect(self, effects)
+
+    def _arm(self, core: NodeCore) -> None:
+        due_at = max(self.world.time, core.next_deadline() - self._origin_s)
+        if not self._tick_due and (self._tick_at is None or due_at < self._tick_at):
+            self._tick_at = due_at
+            self.world.at(due_at, partial(self._wake, due_at))
+
+    def _wake(self, at: float) -> None:
+        if self.core is not None and self._tick_at == at:
+            self._tick_at, self._tick_due = None, True
+            self._pump()
+
+    def _tick(self, core: NodeCore, now: Now) -> list[Effect]:
+        self.ticks += 1
+        early_s = core.next_deadline() - now.mono
+        if 0.0 < early_s < ROUNDING_S:
+            self._mono += early_s
+            now = self.now()
+        return core.tick(now)
+
+    def datagram(self, source: Address, data: bytes) -> bool:
+        """Take a datagram into the socket; return whether there was a socket, and room."""
+        if self.core is None or self._buffered + len(data) > SOCKET_BYTES:
+            return False
+        self._buffered += len(data)
+        self.give(partial(self._receive, source, data))
+        return True
+
+    def _receive(self, source: Address, data: bytes, core: NodeCore, now: Now) -> list[Effect]:
+        self._buffered -= len(data)
+        self.heard_at = self.world.time
+        self.world.trace.carried(self.world.time, source[0], self.name, data)
+        return core.receive(now, data, source)
+
+    # -- as an owner of streams' ends -------------------------------------------------------------
+
+    def output(self, end: End, bytes_max: int) -> bytes:
+        """Give bytes to a connection or an engine."""
+        return self.core.link_output(end.link, bytes_max) if self.core and end.link is not None else b""
+
+    def accepted(self, end: End) -> None:
+        """The kernel has taken a connection."""
+        self.give(partial(self._accept, end))
+
+    def _accept(self, end: End, core: NodeCore, now: Now) -> list[Effect]:
+        end.link, effects = core.link_accepted(now)
+        self._ends[end.link] = end
+        return effects
+
+    def opened(self, end: End) -> None:
+        """A dial has succeeded."""
+        self.give(lambda core, now: core.link_opened(now, end.link))
+
+    def arrived(self, end: End, data: bytes) -> None:
+        """Bytes wait in a connection."""
+        self.give(partial(self._read, end, data))
+
+    def _read(self, end: End, data: bytes, core: NodeCore, now: Now) -> list[Effect]:
+        if not end.open:
+            return []
+        self.world.pipes.taken(end, len(data))
+        if not isinstance(end.other.owner, Engine):
+            self.heard_at = self.world.time
+        self.world.trace.carried(self.world.time, end.other.owner.name, self.name, data)
+        return core.link_data(now, end.link, data)
+
+    def lost(self, end: End, reason: str) -> None:
+        """A connection, or an engine's process, is gone."""
+        self.give(partial(self._gone, end, reason))
+
+    def _gone(self, end: End, reason: str, core: NodeCore, now: Now) -> list[Effect]:
+        if end.link is None or self._ends.pop(end.link, None) is None:
+            return []
+        if end.other is not None and isinstance(end.other.owner, Engine):
+            engine = end.other.owner
+            del self.engines[engine.replica]
+            return core.engine_exited(now, engine.replica, engine.reason)
+        return core.link_lost(now, end.link, reason)
+
+    # -- effects ----------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case SendDatagram(address, data):
+                self.world.network.send(self, address, data)
+            case FlushLink(link):
+                if link in self._ends:
+                    self.world.pipes.flush(self._ends[link])
+            case Dial(link, address):
+                self._ends[link] = self.world.pipes.dial(self, link, address)
+            case CloseLink(link, _):
+                if link in self._ends:
+                    self.world.pipes.close(self._ends.pop(link))
+            case StartEngine(replica, link):
+                self._spawn(replica, link)
+            case KillEngine(replica, reason):
+                if replica in self.engines:
+                    self.engines[replica].die(reason)
+            case Wake(flight):
+                if flight in self.readers:
+                    self.world.at(self.world.time, self.readers[flight])
+            case Report(event, fields):
+                self.world.trace.write(self.world.time, self.name, event, fields)
+            case _:
+                raise AssertionError(f"{effect!r} is not for drivers")
+
+    # -- engines ----------------------------------------------------------------------------------
+
+    def _spawn(self, replica: str, link: LinkId) -> None:
+        self._pids += 1
+        engine = Engine(self, replica, self.models[replica], self._pids)
+        end, engine.end = self.world.pipes.pair(self, engine)
+        end.link = link
+        self._ends[link] = end
+        self.engines[replica] = engine
+        self.world.at(self.world.time + SPAWN_S, partial(self._spawned, engine))
+
+    def _spawned(self, engine: Engine) -> None:
+        if not engine.alive:
+            return
+        self.give(lambda core, now: core.engine_started(now, engine.replica, engine.pid))
+        self.world.at(self.world.time + LOAD_S, engine.load)
+        self.world.at(self.world.time + SAMPLE_S, partial(self._sample, engine))
+
+    def _sample(self, engine: Engine) -> None:
+        if engine.alive:
+            if not self.paused:
+                self.give(lambda core, now: core.engine_progress(now, engine.replica, *engine.progress))
+            self.world.at(self.world.time + SAMPLE_S, partial(self._sample, engine))

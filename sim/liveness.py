@@ -1,0 +1,121 @@
+"""Liveness: what must come true within a bound once faults have stopped.
+
+    views_agree      every running node sees every running node alive in its present life, and only
+                     those; all view digests are equal
+    dead_noticed     nodes that are down are members nowhere
+    clients_served   every request has ended
+    outcomes         ... and in a way that its client asked for or its entry's fate explains
+    engines_back     every engine of a running node is ready again
+    nothing_left     no flight, ticket, attempt or KV block is held by anybody; engines' accounts add up
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from mesh.member import Liveness
+from node.policy.engines import EngineState
+
+if TYPE_CHECKING:
+    from sim.host import Host
+    from sim.workload import Client
+    from sim.world import World
+
+
+@attrs.frozen
+class Bounds:
+    """Seconds of virtual time that each may take after the healing."""
+
+    views_s: float = 30.0
+    engines_s: float = 30.0
+    clients_s: float = 90.0
+    left_s: float = 30.0
+
+
+def disagreement(world: "World") -> str:
+    """Say who sees the mesh wrongly; empty if nobody does."""
+    running = {host.id: host for host in world.running}
+    for host in world.running:
+        live = {row.node: row for row in host.core.swim.members() if row.is_live}
+        wrong = [row.name for node, row in live.items() if not _is_present(running.get(node), row.identity)]
+        missing = [other.name for node, other in running.items() if node not in live]
+        suspect = [row.name for row in live.values() if row.liveness is not Liveness.ALIVE]
+        if wrong or missing or suspect:
+            return f"{host.name} holds {wrong} live wrongly, misses {missing}, suspects {suspect}"
+    digests = {host.core.swim.statistics().digest for host in world.running}
+    return f"{len(digests)} different digests of one view" if len(digests) > 1 else ""
+
+
+def _is_present(host: "Host | None", identity: object) -> bool:
+    return host is not None and identity.generation == host.core.me.identity.generation
+
+
+def unready(world: "World") -> str:
+    """Name an engine of a running node that is not ready; empty if there is none."""
+    for host in world.running:
+        for replica in host.core.engines.replicas.values():
+            if replica.state is not EngineState.READY:
+                return f"{replica.name} of {host.name} is {replica.state.value}: {replica.reason}"
+    return ""
+
+
+def unserved(world: "World") -> str:
+    """Name a client whose request goes on; empty if there is none."""
+    waiting = [client for client in world.clients if not client.outcome]
+    return "; ".join(map(_waiting, waiting[:3]))
+
+
+def _waiting(client: "Client") -> str:
+    host = client.host
+    flight = host.core.flights.get(client.flight) if host.core is not None else None
+    state = f"{flight.state.value} at attempt {flight.attempt} on {flight.target}" if flight else "unknown"
+    return f"{client.label} at {host.name}: {state}, {len(client.text)} characters read"
+
+
+def leftovers(world: "World") -> str:
+    """Say what is still held although nothing should be; empty if nothing is."""
+    for host in world.running:
+        if host.core.flights or host.core.relay.tickets:
+            return f"{host.name} holds flights {list(host.core.flights)}, tickets {list(host.core.relay.tickets)}"
+        for engine in host.engines.values():
+            if engine.core is not None and (held := engine.held):
+                return f"{engine.replica} of {host.name} {held}"
+    return ""
+
+
+def judge(world: "World", crashed: tuple[str, ...], may_fail: tuple[str, ...]) -> None:
+    """Check `outcomes`: that each request ended as it may.
+
+    `crashed` are hosts that were down at some time; `may_fail` are outcomes that anybody may have met.
+    """
+    for client in world.clients:
+        allowed = _allowed(client, crashed)
+        if client.outcome not in (*allowed, *may_fail):
+            world.fail("outcomes", f"{client.label} at {client.host.name}: {client.outcome}, not one of {allowed}")
+
+
+def _allowed(client: "Client", crashed: tuple[str, ...]) -> tuple[str, ...]:
+    request = client.request
+    if request.is_poison:
+        allowed = ["failed:engine_crash"]
+    else:
+        allowed = ["done"]
+    if request.cancel_after_s is not None:
+        allowed.append("cancelled")
+    if request.timeout_s is not None:
+        allowed.append("failed:deadline_exceeded")
+    if request.entry in crashed:
+        allowed.append("entry_lost")
+    return tuple(allowed)
+
+
+def settle(world: "World", bounds: Bounds = Bounds()) -> dict[str, float]:
+    """Let the world come to rest, or fail; return the seconds that each condition took."""
+    conditions: tuple[tuple[str, Callable[[], str], float], ...] = (
+        ("views_agree", lambda: disagreement(world), bounds.views_s),
+        ("engines_back", lambda: unready(world), bounds.engines_s),
+        ("clients_served", lambda: unserved(world), bounds.clients_s),
+        ("nothing_left", lambda: leftovers(world), bounds.left_s),
+    )
+    return {name: world.await_none(name, wrong, within_s) for name, wrong, within_s in conditions}

@@ -1,0 +1,85 @@
+"""A scenario: everything that decides a run, as one frozen value; and how it is run.
+
+Two phases, as in TigerBeetle's VOPR: first faults, with the safety checks after
+every input; then a core of hosts is healed, the rest stay broken, and within a
+bound the mesh must be one, every request ended as it may, and nothing be held.
+"""
+
+from collections.abc import Callable
+
+import attrs
+
+from sim.checks import safety
+from sim.faults import Strike, plan, recover
+from sim.liveness import Bounds, judge, settle
+from sim.workload import Request, begin
+from sim.world import Violation, World, WorldOptions
+
+
+@attrs.frozen
+class Scenario:
+    """One run, before it is run."""
+
+    name: str
+    seed: int
+    nodes: int
+    workers: int
+    """How many of the nodes, the last ones, have an engine."""
+    requests: tuple[Request, ...]
+    strikes: tuple[Strike, ...]
+    faults_end_s: float
+    """When healing begins."""
+    core: tuple[str, ...]
+    """The hosts that are healed."""
+    crashed: tuple[str, ...] = ()
+    """Entries that may be lost with their clients."""
+    may_fail: tuple[str, ...] = ()
+    """Outcomes that are honest under these faults, beside those that a request asks for."""
+    options: WorldOptions = WorldOptions()
+    bounds: Bounds = Bounds()
+    false_death: bool = False
+    """Whether it is an error if anybody who runs is declared dead."""
+
+
+@attrs.frozen
+class Result:
+    """One run, after it was run."""
+
+    scenario: Scenario
+    world: World
+    violation: Violation | None
+    settled_s: dict[str, float]
+    """Seconds that each condition of liveness took."""
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many clients ended how."""
+        counts: dict[str, int] = {}
+        for client in self.world.clients:
+            counts[client.outcome or "unserved"] = counts.get(client.outcome or "unserved", 0) + 1
+        return counts
+
+
+def nobody_watches(_time: float) -> None:
+    """Show no progress."""
+
+
+def run(scenario: Scenario, watch: Callable[[float], None] = nobody_watches) -> Result:
+    """Run a scenario to its end or its first failed check."""
+    world = World(scenario.seed, scenario.options, safety(scenario.false_death))
+    world.watch = watch
+    world.cluster(scenario.nodes, scenario.workers)
+    begin(world, list(scenario.requests))
+    plan(world, scenario.strikes)
+    try:
+        return Result(scenario, world, None, _phases(scenario, world))
+    except Violation as violation:
+        return Result(scenario, world, violation, {})
+
+
+def _phases(scenario: Scenario, world: World) -> dict[str, float]:
+    world.run_for(scenario.faults_end_s)
+    recover(world, scenario.core)
+    settled_s = settle(world, scenario.bounds)
+    judge(world, scenario.crashed, scenario.may_fail)
+    return settled_s

@@ -1,0 +1,89 @@
+"""The swarm: a whole scenario drawn from one number.
+
+Each seed draws the size of the mesh, its network, its clients, which kinds of
+fault it meets at all, and when. To meet only some kinds is the point of swarm
+testing (Groce et al., ISSTA 2012): faults that are always together hide what
+each does alone.
+"""
+
+import random
+
+import attrs
+
+from mesh.swim_options import SwimOptions
+from node.core import NodeOptions
+from sim.engine import POISON_ID
+from sim.faults import FAULTS, Scene, Strike
+from sim.network import Rule
+from sim.scenario import Scenario
+from sim.stream import random_of
+from sim.workload import Request, Workload
+from sim.world import WorldOptions
+
+BEGIN_S = 3.0
+"""By then the mesh has formed and its engines are ready."""
+
+HONEST = (
+    "failed:no_worker",
+    "failed:too_many_moves",
+    "failed:engine_crash",
+    "refused:model_not_found",
+)
+"""How requests may end when workers are crashed, cut off and killed under them again and again."""
+
+NETWORKS = (
+    Rule(delay_s=0.0001, jitter_s=0.0001),
+    Rule(delay_s=0.0003, jitter_s=0.0004),
+    Rule(delay_s=0.001, jitter_s=0.01, loss=0.01),
+    Rule(delay_s=0.02, jitter_s=0.005),
+)
+"""Loopback, a data centre, a bad one, a region."""
+
+
+def draw(seed: int, nodes: int | None = None, seconds: float = 12.0, keep_trace: bool = False) -> Scenario:
+    """Draw a scenario; `nodes` and the `seconds` under faults may be given instead of drawn."""
+    rng = random_of(seed, "swarm")
+    count = nodes or rng.choice((2, 3, 3, 4, 5, 5, 6, 8))
+    names = tuple(f"node-{index}" for index in range(count))
+    end_s = BEGIN_S + seconds
+    entries = names[: rng.randint(1, min(2, count - 1))]
+    spared = entries if rng.random() < 0.7 else ()
+    requests = _requests(rng, entries, end_s)
+    strikes = _strikes(rng, Scene(names, spared), end_s)
+    down = tuple(name for name in names[1:] if name not in entries and rng.random() < 0.15)
+    return Scenario(
+        name="swarm",
+        seed=seed,
+        nodes=count,
+        workers=rng.randint(max(1, count // 2), count),
+        requests=requests,
+        strikes=strikes,
+        faults_end_s=end_s,
+        core=tuple(name for name in names if name not in down),
+        crashed=() if spared else names,
+        may_fail=HONEST,
+        options=WorldOptions(_node_options(rng), rng.choice(NETWORKS), keep_trace=keep_trace),
+    )
+
+
+def _node_options(rng: random.Random) -> NodeOptions:
+    return NodeOptions(rng.choice((SwimOptions.local(), SwimOptions.local(), SwimOptions.lan())))
+
+
+def _requests(rng: random.Random, entries: tuple[str, ...], end_s: float) -> tuple[Request, ...]:
+    rate = rng.choice((0.5, 2.0, 4.0))
+    requests = Workload(entries, rate, BEGIN_S, end_s).requests(rng)
+    if requests and rng.random() < 0.3:
+        poison = rng.randrange(len(requests))
+        prompt = requests[poison].prompt + chr(POISON_ID)
+        requests[poison] = attrs.evolve(requests[poison], prompt=prompt)
+    return tuple(requests)
+
+
+def _strikes(rng: random.Random, scene: Scene, end_s: float) -> tuple[Strike, ...]:
+    kinds = [kind for kind in FAULTS if rng.random() < 0.35] or [rng.choice(FAULTS)]
+    count = rng.randint(1, 10)
+    times = sorted(round(rng.uniform(BEGIN_S, end_s), 3) for _ in range(count))
+    return tuple(Strike(at, rng.choice(kinds).draw(rng, scene)) for at in times)
+
+

@@ -1,0 +1,112 @@
+"""Frames keep their bytes for ever: golden bodies, growth, round trips."""
+
+import pytest
+
+from mesh.attempt import Attempt, Parameters, Segment
+from mesh.errors import DecodeError
+from mesh.frames import (
+    Accept,
+    Cancel,
+    Finish,
+    Hello,
+    Kind,
+    Logprob,
+    Ping,
+    Pong,
+    Progress,
+    Ready,
+    Reject,
+    Status,
+    Step,
+    Tokens,
+    Verb,
+)
+
+ATTEMPT = Attempt(
+    model="ember-py",
+    prompt=(Segment("text", "def f("), Segment("ids", ids=(1, 2, 3))),
+    parameters=Parameters(0.8, 0.9, 40, 0.05, 0.1, 0.2, 1.1, ((7, -1.5),), 3, 64, 2, ("\n\n",), (5,), True, False),
+    seed=2**64 - 1,
+    emitted=(9, 8),
+    choice=1,
+    model_digest="m",
+    policy_digest="p",
+    adapter="a",
+    rendered_at=1_700_000_000,
+    remaining_ms=5000,
+    tenant="t",
+    priority=-3,
+    trace="tr",
+    parallel=2,
+    kv_dtype="bf16",
+    alone=True,
+    hops=1,
+    grammar=b"g",
+)
+TEXT_ONLY = Attempt("m", (Segment("text", "hi"),), Parameters(), 0)
+
+GOLDEN: dict[str, tuple[Verb, str]] = {
+    "hello": (
+        Hello(1, "00000000000000aa", 3, "one", "127.0.0.1:7946", ("x",)),
+        "9701b030303030303030303030303030306161"
+        "03a36f6e65ae3132372e302e302e313a3739343691a178a0",
+    ),
+    "ping": (Ping(7), "9107"),
+    "pong": (Pong(7, 12), "92070c"),
+    "accept": (Accept(5, 4, "m", "p", "w"), "950504a16da170a177"),
+    "reject": (
+        Reject("busy", "full", True, "model", True, False, 20),
+        "97a462757379a466756c6cc3a56d6f64656cc3c214",
+    ),
+    "tokens": (
+        Tokens(3, (1, 500), "ab", (Logprob(b"a", -0.5, ((b"a", -0.5),)),)),
+        "940392 01cd01f4 a26162 9193c40161cbbfe00000000000009192c40161cbbfe0000000000000",
+    ),
+    "finish": (Finish(9, "stop", "z", "\n"), "9409a473746f70a17aa10a"),
+    "cancel": (Cancel("gone"), "91a4676f6e65"),
+    "progress": (Progress(256, 1000), "92cd0100cd03e8"),
+    "status": (
+        Status(1, 2, 300, 0.5, 1000.0, 50.0),
+        "960102cd012ccb3fe0000000000000cb408f400000000000cb4049000000000000",
+    ),
+    "step": (Step((1, 2)), "91920102"),
+    "ready": (
+        Ready("m", "d", "p", True, 2048, 4096, 9999, "cpu", "bf16", (("load", 12),)),
+        "9aa16da164a170c3cd0800cd1000cd270fa3637075a46266313691 92a46c6f61640c",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_bytes_of_a_frame_do_not_change(name: str) -> None:
+    verb, golden = GOLDEN[name]
+    assert verb.frame().body.hex() == golden.replace(" ", "")
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_bytes_still_mean_the_same(name: str) -> None:
+    verb, _ = GOLDEN[name]
+    assert type(verb).read(verb.frame()) == verb
+
+
+def test_the_bytes_of_an_attempt_do_not_change(golden_bytes) -> None:
+    golden_bytes("attempt.hex", ATTEMPT.frame().body)
+
+
+def test_an_attempt_survives_the_wire() -> None:
+    assert Attempt.read(ATTEMPT.frame(1, 2)) == ATTEMPT
+    assert Attempt.read(TEXT_ONLY.frame(1, 2)) == TEXT_ONLY
+
+
+def test_every_kind_with_a_body_has_a_golden() -> None:
+    covered = {verb.KIND for verb, _ in GOLDEN.values()} | {Kind.OPEN, Kind.GOSSIP}
+    assert covered == set(Kind)
+
+
+def test_a_body_of_another_verb_is_refused_or_read_never_raised() -> None:
+    for writer, _ in GOLDEN.values():
+        for reader, _ in GOLDEN.values():
+            try:
+                type(reader).read(writer.frame())
+            except DecodeError:
+                pass

@@ -1,0 +1,89 @@
+"""What transformers says of random checkpoints. Run as a program: `python oracle_transformers.py DIRECTORY`.
+
+Its own process, because transformers takes any importable `kernels` for the Hugging Face package of that name.
+For each case it leaves fp32/ and bf16/ (checkpoints with one set of weights, rounded to bf16) and answers.safetensors.
+"""
+
+import sys
+
+sys.modules["kernels"] = None  # to transformers: not installed
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+POSITIONS, PROMPT, GENERATED = 300, 40, 128
+SIZES = {
+    "vocab_size": 512,
+    "hidden_size": 128,
+    "num_hidden_layers": 3,
+    "intermediate_size": 352,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.15,
+    "eos_token_id": None,
+    "bos_token_id": None,
+    "attn_implementation": "sdpa",
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 50_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 128,
+}
+CASES = {
+    "llama": (LlamaForCausalLM, LlamaConfig(**SIZES, tie_word_embeddings=True)),
+    "llama3": (LlamaForCausalLM, LlamaConfig(**SIZES, rope_parameters=LLAMA3, attention_bias=True)),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SIZES)),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=48, tie_word_embeddings=True)),
+}
+
+
+def answer(name: str, directory: Path) -> None:
+    make, config = CASES[name]
+    torch.manual_seed(len(name))
+    model = make(config).eval()
+    for key, parameter in model.named_parameters():
+        if key.endswith("bias") or "norm" in key:
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+        parameter.copy_(parameter.bfloat16())  # not model.bfloat16(): that would round RoPE's frequencies too
+    model.save_pretrained(directory / "fp32")
+    make.from_pretrained(directory / "fp32", dtype=torch.bfloat16).save_pretrained(directory / "bf16")
+    low = make.from_pretrained(directory / "bf16", dtype=torch.bfloat16).eval()
+    ids = torch.randint(0, config.vocab_size, (1, POSITIONS))
+    answers = {
+        "ids": ids[0],
+        "fp32": model(ids).logits[0],
+        "bf16": low(ids).logits[0].float(),
+        "greedy": greedy(model, ids[:, :PROMPT]),
+    }
+    save_file({key: value.contiguous() for key, value in answers.items()}, directory / "answers.safetensors")
+
+
+def greedy(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """GENERATED ids after a prompt, one at a time with transformers' own cache."""
+    step, cache, out = ids, None, []
+    for _ in range(GENERATED):
+        result = model(step, past_key_values=cache, use_cache=True)
+        step, cache = result.logits[:, -1:].argmax(-1), result.past_key_values
+        out.append(int(step))
+    return torch.tensor(out)
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        for case in CASES:
+            answer(case, Path(sys.argv[1]) / case)

@@ -1,0 +1,167 @@
+"""A gateway whose one worker is a script: the real Stream over real flights, without a driver or a mesh."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+from mesh.attempt import Attempt
+from mesh.flight import Flight
+from mesh.frames import Accept, Finish, Logprob, Reject, Tokens
+from node.errors import RequestError
+from node.gateway import ModelCard, Stream
+
+TEXT = ("def", " main", "():", "\n", "    return", " 1", "\n")
+"""What the worker says, one token each; the text of token i of a long answer is TEXT[i % 7]."""
+
+DIGEST = "sha256:0123456789abcdef0123"
+
+
+@attrs.define
+class FakeGateway:
+    """Has the methods of node.gateway.Gateway. `run` must run for flights to get anywhere."""
+
+    pace_s: float = 0.0
+    name: str = "node-a"
+    is_ready: bool = True
+    script: Callable[["FakeGateway", Flight], Any] | None = None
+    """What is done with each flight; `FakeGateway.serve` if None."""
+    submitted: list[Attempt] = attrs.Factory(list)
+    closed: list[int] = attrs.Factory(list)
+    open: dict[int, Flight] = attrs.Factory(dict)
+    drained: bool = False
+    _events: dict[int, trio.Event] = attrs.Factory(dict)
+    _nursery: trio.Nursery | None = None
+    _rng: random.Random = attrs.Factory(lambda: random.Random(1))
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    # -- what the shells call -------------------------------------------------
+
+    def models(self) -> tuple[ModelCard, ...]:
+        return (ModelCard("ember-py", DIGEST, 2048, self.is_ready, ("node-a", "node-b")),)
+
+    def submit(self, request: Attempt, timeout_s: float | None = None) -> Stream:
+        if request.model != "ember-py":
+            raise RequestError("model_not_found", f"no node serves `{request.model}`", "model")
+        self.submitted.append(request)
+        flight = Flight(self._rng.getrandbits(64), request)
+        self.open[flight.id] = flight
+        assert self._nursery is not None
+        self._nursery.start_soon(self.script or FakeGateway.serve, self, flight)
+        return Stream(flight, self, self.watch(flight.id))  # type: ignore[arg-type]
+
+    def watch(self, flight: int) -> trio.Event:
+        event = self._events.get(flight)
+        if event is None or event.is_set():
+            event = self._events[flight] = trio.Event()
+        return event
+
+    def close(self, flight: int) -> None:
+        self.closed.append(flight)
+        if flight in self.open:
+            self.open.pop(flight).cancel()
+
+    def ready(self) -> tuple[bool, str]:
+        return (True, "") if self.is_ready else (False, "the model `ember-py` is still loading on node-a")
+
+    def members(self) -> list[dict[str, Any]]:
+        return [_member("node-a", "alive", 0), _member("node-b", "alive", 1), _member("node-c", "suspect", 2)]
+
+    def flights(self) -> list[dict[str, Any]]:
+        return [
+            {"id": f"{f.id:016x}", "worker": f.worker, "delivered": f.delivered, "attempts": f.attempt}
+            for f in self.open.values()
+        ]
+
+    def drain(self) -> None:
+        self.drained = True
+
+    def statistics(self) -> dict[str, Any]:
+        return {
+            "flights": {"active": len(self.open)},
+            "swim": {
+                "members": {"alive": 2, "suspect": 1},
+                "digest": "ab12",
+                "lag_s": 0.25,
+                "quarantined": ("x",),
+            },
+            "engines": {"ember-py": {"state": "ready", "deaths": 2}},
+            "forward": {"moves": 3},
+        }
+
+    # -- the worker -------------------------------------------------------------
+
+    def wake(self, flight: Flight) -> None:
+        self._events.get(flight.id, trio.Event()).set()
+
+    def accept(self, flight: Flight, worker: str) -> None:
+        """Have a worker take the flight, moved to it if another had it."""
+        if flight.target is not None:
+            flight.lost(flight.attempt, "link")
+        elif flight.attempt == 0:
+            flight.route()
+        flight.open(worker, 0)
+        prompt = flight.request.prompt[0]
+        flight.accept(
+            flight.attempt, Accept(len(prompt.ids) or len(prompt.text.split()), 1, DIGEST, "p", worker)
+        )
+        self.wake(flight)
+
+    def say(self, flight: Flight, count: int = 1) -> None:
+        """Produce tokens, in one chunk."""
+        first = flight.delivered
+        ids = tuple(range(first, first + count))
+        words = [TEXT[index % len(TEXT)] for index in ids]
+        top = flight.request.parameters.logprobs
+        logprobs = () if top is None else tuple(_logprob(word, top) for word in words)
+        flight.tokens(flight.attempt, Tokens(first, ids, "".join(words), logprobs))
+        self.wake(flight)
+
+    def finish(self, flight: Flight, reason: str = "length") -> None:
+        flight.finished(flight.attempt, Finish(flight.delivered, reason))
+        self.wake(flight)
+
+    def refuse(self, flight: Flight, code: str, message: str) -> None:
+        """Have the worker say no for good."""
+        if flight.attempt == 0:
+            flight.route()
+            flight.open("node-b", 0)
+        flight.rejected(flight.attempt, Reject(code, message, retryable=False, retry_after_ms=2500))
+        self.wake(flight)
+
+    async def serve(self, flight: Flight) -> None:
+        """Answer as asked: `max_tokens` tokens, at the pace, moving to node-c after twenty."""
+        self.accept(flight, "node-b")
+        for index in range(flight.request.parameters.max_tokens or len(TEXT)):
+            await trio.sleep(self.pace_s)
+            if index == 20:
+                self.accept(flight, "node-c")
+            if flight.ended:
+                return
+            self.say(flight)
+        self.finish(flight)
+
+
+def _member(name: str, state: str, number: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "address": f"127.0.0.1:{7946 + number}",
+        "http": f"127.0.0.1:{8080 + number}",
+        "state": state,
+        "quarantined": state == "suspect",
+        "incarnation": number,
+        "draining": False,
+        "models": ["ember-py"],
+        "load": None,
+    }
+
+
+def _logprob(word: str, top: int) -> Logprob:
+    others = ((word.encode(), -0.5), (b"\xc3", -1.5))
+    return Logprob(word.encode(), -0.5, others[:top])
