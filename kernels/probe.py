@@ -73,8 +73,9 @@ def attention_is_exact(dtype: torch.dtype, geometry: Geometry) -> bool:
 
 
 def _agrees(rows: Callable[..., Tensor], whole: Tensor, block: int, length: int, count: int) -> bool:
-    singles = (0, 1, 5, block - 1, block, block + 3, 2 * block - 1, 2 * block, length - 1)
-    chunks = [(first, size) for size in (2, 3, 7, 33, block - 1) for first in (0, block - 1, length - size)]
+    singles = (0, block // 2, block - 1, block, block + 3, 2 * block - 1, 2 * block, length - 1)
+    starts = (0, block - 1, length // 2)
+    chunks = [(first, min(size, length - first)) for size in (2, 3, 7, 33, block + 1) for first in starts]
     with threads(count):
         together = rows(*((position, 1) for position in singles))
         alone = torch.cat([rows((position, 1)) for position in singles])

@@ -24,7 +24,8 @@ class Segment:
     """A piece of a prompt, in one of three forms."""
 
     kind: str = field(string(16))
-    """`text`: to be tokenised; `ids`: already token ids; `messages`: JSON of chat messages to be rendered."""
+    """`text`: to be tokenised; `ids`: already token ids; `messages`: a JSON object
+    whose `messages` are to be rendered by the model's chat template (other keys are its options, later)."""
     text: str = field(string(BODY_BYTES_MAX), "")
     ids: tuple[int, ...] = field(many(integer(), IDS_MAX), ())
 

@@ -69,6 +69,8 @@ class Connection:
     used_at: float = 0.0
     lag_s: float = 0.0
     silent: bool = False
+    stuck: bool = False
+    """Silent or not open yet, although the peer has answered by another way since."""
 
 
 @attrs.define
@@ -119,7 +121,7 @@ class Links:
         connection = self._connections.get(link)
         if connection is None:
             return [CloseLink(link, "no longer wanted")]
-        connection.opened = True
+        connection.opened, connection.stuck = True, False
         connection.heard_at = now.mono
         return [FlushLink(link)]
 
@@ -142,7 +144,7 @@ class Links:
         if address is not None:
             self._by_address.setdefault(address, connection.id)
 
-    def _forget(self, connection: Connection, reason: str) -> list[Output]:
+    def _forget(self, connection: Connection, reason: str) -> list[LinkDown]:
         del self._connections[connection.id]
         for address in (connection.address, self._greeted_address(connection)):
             if address is not None and self._by_address.get(address) == connection.id:
@@ -180,7 +182,7 @@ class Links:
         if connection is None:
             return [], []
         connection.heard_at = now.mono
-        connection.silent = False
+        connection.silent = connection.stuck = False
         try:
             return self._frames(now, connection, data)
         except (DecodeError, LimitError) as error:
@@ -223,11 +225,11 @@ class Links:
 
         `node` may be empty if only the address is known; without an address nothing is dialled.
         """
+        outputs = self._drop_stuck(node, address)
         connection = self._find(node, address)
-        outputs: list[Output] = []
         if connection is None:
             if address is None:
-                return []
+                return outputs
             connection = self._add(now, node, address)
             outputs.append(Dial(connection.id, address))
         return outputs + self._queue(now, connection, frame)
@@ -242,6 +244,23 @@ class Links:
         if link is None and not node and address is not None:
             link = self._by_address.get(address)
         return None if link is None else self._connections[link]
+
+    def refresh(self, node: str) -> None:
+        """The peer has just answered otherwise: links to it that are stuck are replaced at the next send.
+
+        After a cut has healed, a stream or a dial may lie in its kernel's backoff for many seconds.
+        """
+        for connection in self._connections.values():
+            if connection.node == node:
+                connection.stuck = connection.silent or not connection.opened
+
+    def _drop_stuck(self, node: str, address: Address | None) -> list[Output]:
+        """Close stuck links. What was sent on them was given up when the peer fell silent."""
+        outputs: list[Output] = []
+        while (connection := self._find(node, address)) is not None and connection.stuck:
+            outputs.append(CloseLink(connection.id, "stuck"))
+            outputs += [attrs.evolve(down, primary=False) for down in self._forget(connection, "stuck")]
+        return outputs
 
     def _queue(self, now: Now, connection: Connection, frame: Frame) -> list[Output]:
         if frame.flight:

@@ -114,6 +114,10 @@ class Relay:
     def _where(self, field: str, value: object) -> list[Ticket]:
         return [ticket for ticket in self.tickets.values() if getattr(ticket, field) == value]
 
+    def holds(self, replica: str) -> bool:
+        """Whether an engine has attempts to work on."""
+        return any(ticket.replica == replica for ticket in self.tickets.values())
+
     def answer(self, frame: Frame) -> list[Output]:
         """Take an engine's frame for a ticket, and send it where the attempt came from."""
         ticket = self.tickets.get(frame.flight)

@@ -107,9 +107,9 @@ class Reunion:
         self._attempts += 1
         self._agenda.set(ReunionTimer.JOIN, now.mono + wait_s)
         seeds = self._rng.sample(self._seeds, min(JOIN_FANOUT, len(self._seeds)))
-        self._voice.report(
-            "joining", attempt=self._attempts, seeds=len(self._seeds), retry_s=round(wait_s, 3)
-        )
+        event = "joining" if self._attempts == 1 else "no_seed_answers"
+        named = ",".join(f"{host}:{port}" for host, port in self._seeds[:JOIN_FANOUT])
+        self._voice.report(event, attempt=self._attempts, seeds=named, retry_s=round(wait_s, 3))
         for seed in seeds:
             self._ask(now, seed)
 

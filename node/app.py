@@ -50,6 +50,7 @@ LEVELS = {
     "link_broken": Level.WARNING,
     "frame_refused": Level.WARNING,
     "join_failed": Level.WARNING,
+    "no_seed_answers": Level.WARNING,
 }
 """Levels of events that are not mere information."""
 

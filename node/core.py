@@ -386,12 +386,16 @@ class NodeCore:
                 effects.append(_member_report(before, after))
                 if after.liveness in (Liveness.DEAD, Liveness.LEFT):
                     return self.forwarder.node_lost(now, after.node, after.liveness.name.lower())
+                returned = before is not None and not before.is_live
+                if returned:
+                    self.links.refresh(after.node)
                 return self.forwarder.view_changed(now)
             case Quarantined(node, reason):
                 effects.append(Report("quarantined", (("node", self._label(node)), ("reason", reason))))
                 return self.forwarder.node_lost(now, node, reason)
             case QuarantineLifted(node):
                 effects.append(Report("quarantine_lifted", (("node", self._label(node)),)))
+                self.links.refresh(node)
                 return self.forwarder.view_changed(now)
             case LinkUp(_, node):
                 return self.swim.heard(now, node)
@@ -399,7 +403,8 @@ class NodeCore:
                 return self._link_down(now, link, node, reason, primary)
             case LinkSilent(node, silent_s):
                 reason = f"silent for {silent_s:.1f} s"
-                return [*self.forwarder.node_lost(now, node, reason), *self.swim.evidence(now, node)]
+                evidence = self.swim.evidence(now, node)
+                return [*self.forwarder.node_lost(now, node, reason), *evidence]
             case EngineReady():
                 return [*self._publish(now), *self.forwarder.view_changed(now)]
             case EngineLost(replica, reason, in_step):
@@ -408,7 +413,8 @@ class NodeCore:
     def _link_down(self, now: Now, link: LinkId, node: str, reason: str, primary: bool) -> list[Output]:
         outputs = self.relay.port_lost(link)
         if primary:
-            outputs += [*self.forwarder.node_lost(now, node, reason), *self.swim.evidence(now, node)]
+            evidence = self.swim.evidence(now, node)
+            outputs += [*self.forwarder.node_lost(now, node, reason), *evidence]
         return outputs
 
     def _label(self, node: str) -> str:

@@ -125,6 +125,7 @@ async def _spawn(command: EngineCommand) -> _Child:
             stdin=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), shared.fileno()),
             env=dict(command.environment),
+            process_group=0,  # Ctrl-C in the terminal is for the node, which ends its engines itself
         )
     ours.setblocking(False)
     return _Child(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), progress)

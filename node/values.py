@@ -121,7 +121,10 @@ def path(text: Any) -> Path:
     """Parse a path; `~` is the home directory."""
     if not isinstance(text, str | Path) or not str(text) or "\0" in str(text):
         raise ValueError("a path is wanted")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such home directory") from None
 
 
 def words(text: Any) -> str:

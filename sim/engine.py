@@ -74,7 +74,7 @@ class Engine:
     @property
     def progress(self) -> tuple[int, float]:
         """What the shared page and the process's clock show: (layers computed, processor seconds)."""
-        moving = self._stepping and not self.frozen
+        moving = (self._stepping or self.core is None) and not self.frozen
         return self.steps, self.host.world.time if moving else 0.0
 
     @property

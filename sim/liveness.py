@@ -28,7 +28,8 @@ class Bounds:
     """Seconds of virtual time that each may take after the healing."""
 
     views_s: float = 30.0
-    engines_s: float = 30.0
+    engines_s: float = 45.0
+    """One that froze while it loaded is left alone for 30 s."""
     clients_s: float = 90.0
     left_s: float = 30.0
 

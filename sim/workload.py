@@ -61,7 +61,7 @@ class Client:
     ended_at: float = 0.0
     moves: int = 0
     longest_pause_s: float = 0.0
-    """Longest time between two pieces, or before the first."""
+    """Longest time between two pieces, or before the first; not measured on slow readers."""
     _expected: str = attrs.field(init=False)
     _chunks: int = attrs.field(init=False, default=0)
     _tokens: int = attrs.field(init=False, default=0)
@@ -146,7 +146,8 @@ class Client:
             self._violate(f"character {start} on: {text!r:.60}, due {self._expected[start : start + 60]!r:.60}")
         self.text += text
         self._tokens += len(ids)
-        self.longest_pause_s = max(self.longest_pause_s, self.world.time - self._heard_at)
+        if not self.request.read_s:
+            self.longest_pause_s = max(self.longest_pause_s, self.world.time - self._heard_at)
         self._heard_at = self.world.time
 
     def _finish(self, flight: Flight) -> None:

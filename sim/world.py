@@ -99,14 +99,16 @@ class World:
         self.hosts[name] = self.network.hosts[address] = host
         return host
 
-    def cluster(self, count: int, workers: int | None = None, seeds: int = 2) -> list[str]:
+    def cluster(
+        self, count: int, workers: int | None = None, seeds: int = 2, apart_s: float = STARTS_APART_S
+    ) -> list[str]:
         """Add and start `node-0` and so on, the last `workers` of them with an engine; all by default."""
         names = [f"node-{index}" for index in range(count)]
         entries = 0 if workers is None else count - workers
         for index, name in enumerate(names):
             models = (MODEL,) if index >= entries else ()
             host = self.add(name, models, tuple(names[: min(index, seeds)]))
-            self.at(self.time + index * STARTS_APART_S, host.start)
+            self.at(self.time + index * apart_s, host.start)
         return names
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import baseline
 import corpus
-import matplotlib
+import matplotlib as mpl
 import torch
 from export import export, weights
 from model import Ember, Shape
@@ -91,19 +91,11 @@ def results(scores: dict[str, float], run: dict, samples: list[str]) -> dict:
 def table(result: dict) -> str:
     """Return the results as Markdown, for the README."""
     lines = [f"| {name} | {score:.3f} |" for name, score in result["held_out_bits_per_byte"].items()]
-    run = f"{result['tokens'] / 1e6:.1f} million tokens in {result['steps']:,} steps and {result['minutes']:.0f} minutes"
-    sample_block = f"A sample (temperature 0.5), the first line being the prompt:\n\n```python\n{result['samples'][0]}\n```"
-    return "\n".join(
-        [
-            "| | bits per byte, held out |",
-            "| --- | ---: |",
-            *lines,
-            "",
-            f"Trained on {run}.",
-            "",
-            sample_block,
-        ]
-    )
+    rows = "\n".join(["| | bits per byte, held out |", "| --- | ---: |", *lines])
+    size = f"{result['tokens'] / 1e6:.1f} million tokens in {result['steps']:,} steps"
+    run = f"Trained on {size} and {result['minutes']:.0f} minutes."
+    shown = f"A sample (temperature 0.5), the first line being the prompt:\n\n```python\n{result['samples'][0]}\n```"
+    return f"{rows}\n\n{run}\n\n{shown}"
 
 
 def between_marks(text: str, inside: str) -> str:
@@ -121,12 +113,12 @@ def column(rows: list[dict[str, str]], name: str) -> tuple[list[float], list[flo
 
 def plot(log: Path, picture: Path, baselines: dict[str, float]) -> None:
     """Draw training loss and held-out bits per byte over the minutes of the run."""
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "ember-py", "svg.fonttype": "none"})
-    from matplotlib import pyplot  # after the backend is chosen
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "ember-py", "svg.fonttype": "none"})
+    from matplotlib import pyplot as plt  # after the backend is chosen
 
     rows = list(csv.DictReader(log.open()))
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     left.plot(*column(rows, "train_nats"), color=EMBER, linewidth=1)
     left.set(xlabel="minutes", ylabel="nats per token", title="training loss")
     right.plot(*column(rows, "held_out_bpb"), color=EMBER, marker="o", markersize=3)

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from node.cli.fleet import Fleet, FleetError, Pause, wait_until
+from node.cli.fleet import ANY_PORTS, Fleet, FleetError, Pause, wait_until
 from node.cli.streams import Crowd, Watched
 from node.configure import to_flags
 from node.settings import Config
@@ -77,10 +77,7 @@ def _demonstrate(fleet: Fleet, config: Config, nodes: int, streams: int, tokens:
 
 
 def _flags(config: Config, nodes: int) -> list[str]:
-    flags = to_flags(config)
-    for name in ("http", "ops", "bind"):
-        if not config.explicit(name):
-            flags += [f"--{name}", "127.0.0.1:0"]
+    flags = [*ANY_PORTS, *to_flags(config)]
     if not config.explicit("threads"):
         flags += ["--threads", str(max(1, (os.cpu_count() or 1) // nodes))]
     return flags

@@ -4,6 +4,7 @@ Used by `mesh` and `demo`, and by the tests that need real processes. Each node
 writes a ready file once it listens, which is how its ports are learnt.
 """
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -11,11 +12,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import attrs
+
+ANY_PORTS = ("--http", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--bind", "127.0.0.1:0")
+"""Flags for a node that must disturb nobody: the system chooses its ports."""
 
 START_S = 30.0
 """A node that has not written its ready file by then has failed to start."""
@@ -108,7 +112,8 @@ class Fleet:
         seeds = [member.bind for member in self.members if member.is_running and member.bind][:1]
         join = [word for seed in seeds for word in ("--join", seed)]
         words = [sys.executable, "-m", "node", "--name", name, "--ready-file", str(ready_file), *join, *flags]
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=_opened(log))
+        with _opened(log) as stderr:
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=stderr)
         member = Member(name, process, ready_file, log)
         self.members.append(member)
         return member
@@ -176,5 +181,10 @@ class Pause:
         signal.sigtimedwait([], self.seconds)
 
 
-def _opened(log: Path | None) -> IO[bytes] | None:
-    return None if log is None else log.open("ab")
+@contextlib.contextmanager
+def _opened(log: Path | None) -> Iterator[IO[bytes] | None]:
+    if log is None:
+        yield None
+        return
+    with log.open("ab") as file:
+        yield file

@@ -11,6 +11,9 @@ from node.settings import Config
 MISTAKE = 2
 """Exit status when the command line, the environment or the file asks for what cannot be (a taken port too)."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C before there was anything to stop in good order (128 + SIGINT)."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (the process's own unless given); return the exit status."""
@@ -21,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISTAKE
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def run(parsed: Arguments, config: Config) -> int:

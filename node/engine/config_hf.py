@@ -111,22 +111,6 @@ def shape_of(config: Mapping[str, object]) -> Shape:
     return shape
 
 
-def inverse_frequencies(shape: Shape) -> tuple[float, ...]:
-    """RoPE's angle per position of each of the head_width / 2 pairs, scaled as the model asks."""
-    exponents = (2 * pair / shape.head_width for pair in range(shape.head_width // 2))
-    return tuple(_scaled(shape.rope_theta**-exponent, shape.scaling) for exponent in exponents)
-
-
-def _scaled(frequency: float, scaling: Llama3Scaling | None) -> float:
-    """Long wavelengths are stretched by `factor`, short ones kept, those between interpolated."""
-    if scaling is None:
-        return frequency
-    turns = scaling.original_positions * frequency / (2 * math.pi)
-    low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    kept = min(1.0, max(0.0, (turns - low) / (high - low)))
-    return (1 - kept) * frequency / scaling.factor + kept * frequency
-
-
 def _architecture(config: Mapping[str, object]) -> str:
     names = config.get("architectures") or ["none named"]
     name = names[0] if isinstance(names, list) else names

@@ -97,6 +97,16 @@ class EngineCore:
             answer = [reject.frame(frame.flight, frame.attempt)]
         return answer + self._status(now_s)
 
+    def announce(self, frame: Frame) -> list[Frame]:
+        """Return the frames that must have left before `receive` takes this one.
+
+        Templates and tokenisers are foreign code: should one end the process, it is known on whose prompt.
+        """
+        if frame.kind != Kind.OPEN:
+            return []
+        self._step = ()
+        return [Step((frame.flight,)).frame()]
+
     def plan(self, now_s: float) -> tuple[Plan | None, list[Frame]]:
         """Choose the next step. The frames must have left before it begins."""
         frames = self._expire(now_s)

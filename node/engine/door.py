@@ -111,8 +111,7 @@ class Door:
             message = f"model `{attempt.model_digest:.16}` is pinned, this engine holds `{held:.16}`"
             raise refused("model_digest_mismatch", message, retryable=True)
         unsupported = [name for name in ("adapter", "kv_dtype", "grammar") if getattr(attempt, name)]
-        if attempt.parallel != 1:
-            unsupported.append("parallel")
+        unsupported += ["parallel"] * (attempt.parallel != 1) + ["echo"] * attempt.parameters.echo
         for name in unsupported:
             raise refused("unsupported_parameter", f"`{name}` is not supported by this engine", name)
 

@@ -5,6 +5,7 @@ sequences; attention walks each sequence's pages by a plan made once per step. N
 key and value cache is an argument.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels import Batch, Kernels, Linear
-from node.engine.config_hf import Shape, inverse_frequencies
+from node.engine.config_hf import Llama3Scaling, Shape
 from node.engine.weights import Weights
 
 
@@ -90,11 +91,30 @@ class Transformer:
         kernels.rope_store(qkv, *angles, pages, step.page, step.slot)
         q = qkv.narrow(1, 0, shape.heads)
         o = kernels.attend(q, pages, step.batches, shape.head_width**-0.5)  # [rows, heads, head_width]
-        return layer.o(o.view(len(x), -1))
+        return layer.o(o.reshape(len(x), -1))
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
         x = self.kernels.rms_norm(x, layer.post_norm, self.shape.norm_eps)
         return layer.down(self.kernels.swiglu(layer.gate_up(x)))
+
+
+def rope_frequencies(shape: Shape) -> Tensor:
+    """RoPE's angle per position of each pair, [head_width / 2] fp32, scaled as the model asks.
+
+    In transformers' own fp32 arithmetic: one more exact bit here is an angle that drifts from the reference
+    with the position.
+    """
+    exponents = torch.arange(0, shape.head_width, 2).float() / shape.head_width
+    frequencies = 1.0 / shape.rope_theta**exponents
+    return frequencies if shape.scaling is None else _scaled(frequencies, shape.scaling)
+
+
+def _scaled(frequencies: Tensor, scaling: Llama3Scaling) -> Tensor:
+    """Long wavelengths are stretched by `factor`, short ones kept, those between interpolated."""
+    wavelengths = 2 * math.pi / frequencies
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    kept = ((scaling.original_positions / wavelengths - low) / (high - low)).clamp(0, 1)
+    return (1 - kept) * frequencies / scaling.factor + kept * frequencies
 
 
 def load_transformer(
@@ -112,7 +132,7 @@ def load_transformer(
         shape=shape,
         kernels=kernels,
         embedding=embedding,
-        frequencies=torch.tensor(inverse_frequencies(shape), dtype=torch.float32),
+        frequencies=rope_frequencies(shape),
         layers=tuple(layers),
         norm=weights.read("model.norm.weight", kernels.dtype),
         head=kernels.pack_linear(head),

@@ -157,9 +157,9 @@ def load(options: argparse.Namespace, clock: Stopwatch) -> tuple[Any, Text]:
         options.directory,
         device=options.device,
         dtype=options.dtype,
+        progress=progress_counter(options.progress_fd),
         **{name: value for name, value in chosen.items() if value},
     )
-    runner.progress = progress_counter(options.progress_fd)
     clock.lap("load")
     return runner, text
 

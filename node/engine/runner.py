@@ -113,7 +113,9 @@ class Runner:
 
     def _step(self, rows: list[Row]) -> Step:
         """Rows (one-token ones first) as tensors."""
-        ids, positions, pages = [], [], []
+        ids: list[int] = []
+        positions: list[int] = []
+        pages: list[int] = []
         for row in rows:
             ids.extend(row.ids)
             places = range(row.start, row.start + len(row.ids))

@@ -71,6 +71,7 @@ def serve(channel: Channel, core: EngineCore, runner: Runner) -> None:
     """
     while True:
         for frame in channel.receive(wait=core.idle):
+            channel.send(core.announce(frame))
             channel.send(core.receive(time.monotonic(), frame))
         plan, frames = core.plan(time.monotonic())
         channel.send(frames)

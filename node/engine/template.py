@@ -147,11 +147,12 @@ def _joined(pieces: Any) -> str:
 
 
 def read_messages(text: str) -> list[dict[str, Any]]:
-    """Return chat messages from their JSON; a content made of text parts is joined. Raises TextError."""
+    """Return the `messages` of a JSON object; a content made of text parts is joined. Raises TextError."""
     try:
-        messages = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise TextError(f"messages are no JSON: {error}", "messages") from None
+    messages = document.get("messages") if isinstance(document, dict) else None
     if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
         raise TextError("messages are an array of at least one object", "messages")
     return [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]

@@ -122,7 +122,7 @@ class ToyText:
 
     def _messages(self, text: str) -> Sequence[int]:
         try:
-            return _rendered(json.loads(text)).encode()
+            return _rendered(json.loads(text)["messages"]).encode()
         except (ValueError, TypeError, KeyError, RecursionError):
             raise TextError("messages have a `role` and a `content`", "messages") from None
 

@@ -86,7 +86,7 @@ class Parser:
 
     def take_continue(self) -> bool:
         """Return, once, whether the client waits for `100 Continue` before it sends its body."""
-        wanted, self._continue = self._continue and not self._buffer, False
+        wanted, self._continue = self._continue and not self.body, False
         return wanted
 
     def next(self) -> Request | None:
@@ -102,6 +102,7 @@ class Parser:
         head, body = self._head, b""
         assert head is not None
         self._head = None
+        self._continue = False
         if self.body:
             body = bytes(self.body)
             self.body.clear()

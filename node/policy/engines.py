@@ -45,6 +45,8 @@ class EngineOptions:
     """Ready for this long is healthy: the next death begins the backoff anew."""
     frozen_s: float = 1.0
     """No progress and no processor time for this long, with work at hand, is frozen."""
+    frozen_start_s: float = 30.0
+    """... and for this long while it loads its model, which may wait for a slow disk."""
 
 
 @attrs.define
@@ -130,19 +132,27 @@ class Engines:
         """
         replica = self.replicas[name]
         sample = (layers, cpu_s)
-        if sample != replica.progress or not has_work or replica.state is not EngineState.READY:
+        patience_s = self._patience_s(replica, has_work)
+        if sample != replica.progress or patience_s is None:
             replica.progress, replica.progressed_at = sample, now.mono
             return []
-        if now.mono - replica.progressed_at < self.options.frozen_s:
+        if now.mono - replica.progressed_at < patience_s:
             return []
         replica.progressed_at = now.mono
-        return [KillEngine(name, f"frozen for {self.options.frozen_s:g} s with work at hand")]
+        what = "with work at hand" if replica.state is EngineState.READY else "while it loads its model"
+        return [KillEngine(name, f"frozen for {patience_s:g} s {what}")]
 
     def stop(self) -> None:
         """Start nothing again: the node is leaving."""
         self.stopping = True
         for replica in self.replicas.values():
             replica.restart_at = None
+
+    def _patience_s(self, replica: Replica, has_work: bool) -> float | None:
+        """Return how long it may stand still; None while it has no reason to move."""
+        if replica.state is EngineState.STARTING:
+            return self.options.frozen_start_s
+        return self.options.frozen_s if has_work and replica.state is EngineState.READY else None
 
     def next_deadline(self) -> float | None:
         """When the next restart is due."""

@@ -107,7 +107,9 @@ def test_a_row_sees_no_key_after_its_own(paged: Paged):
     assert not torch.equal(paged.attend([(40, 1), (0, 40)]), before)
 
 
-def test_small_operator_calls_and_short_pieces_give_the_same_bits(paged: Paged, monkeypatch: pytest.MonkeyPatch):
+def test_small_operator_calls_and_short_pieces_give_the_same_bits(
+    paged: Paged, monkeypatch: pytest.MonkeyPatch
+):
     cuts = [(149, 1), (64, 1), (0, LENGTH)]
     before = paged.attend(cuts)
     monkeypatch.setattr(kernels.attention, "GATHER_BYTES", 1)

@@ -86,6 +86,23 @@ def test_two_probes_of_one_member_are_at_most_2n_minus_1_apart():
         assert max(b - a for a, b in zip(at, at[1:], strict=False)) <= 2 * 10 - 1
 
 
+@given(st.integers(0, 8), st.integers(1, 5), st.integers(0, 5))
+def test_comings_and_goings_neither_skip_nor_repeat_a_member_within_a_pass(probed, newcomers, leavers):
+    held = table()
+    for index in range(1, 9):
+        held.apply(account(index), 0.0)
+    held._cursor = 0
+    seen = [held.next_probe().node for _ in range(probed)]
+    for index in range(1, leavers + 1):
+        held.apply(account(index, Liveness.LEFT), 0.0)
+    for index in range(20, 20 + newcomers):
+        held.apply(account(index), 0.0)
+    while held._cursor < len(held._order):
+        seen.append(held.next_probe().node)
+    assert len(seen) == len(set(seen))
+    assert {f"{index:016x}" for index in range(leavers + 1, 9)} <= set(seen)
+
+
 def test_facts_and_the_dead_leave_the_digest_alone():
     held = table()
     before = held.digest()

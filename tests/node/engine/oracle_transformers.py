@@ -8,11 +8,11 @@ import sys
 
 sys.modules["kernels"] = None  # to transformers: not installed
 
-from pathlib import Path
+from pathlib import Path  # noqa: E402
 
-import torch
-from safetensors.torch import save_file
-from transformers import (
+import torch  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from transformers import (  # noqa: E402
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,

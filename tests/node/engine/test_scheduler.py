@@ -1,5 +1,7 @@
 """The scheduler: budgets kept, blocks conserved, everybody served, suspects apart."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,7 +116,9 @@ def test_new_sequences_are_admitted_in_order_of_place():
     urgent = bench.add(want=2, priority=-1)
     order = []
     while bench.step() is not None:
-        order += [s.handle for s in (first, second, urgent) if s.state is State.ENDED and s.handle not in order]
+        order += [
+            s.handle for s in (first, second, urgent) if s.state is State.ENDED and s.handle not in order
+        ]
     assert order == [urgent.handle, first.handle, second.handle]
 
 
@@ -204,7 +208,7 @@ def test_suspects_and_others_alternate():
     for _ in range(16):
         bench.step()
     mine = [plan == (suspect.handle,) for plan in bench.plans]
-    assert all(one != other for one, other in zip(mine, mine[1:], strict=False))
+    assert all(one != other for one, other in itertools.pairwise(mine))
 
 
 def test_several_suspects_are_never_in_one_step():
@@ -309,7 +313,9 @@ TestMachine = Machine.TestCase
 
 
 @given(st.integers(1, 40), st.integers(1, 3), st.integers(0, 9))
-def test_ids_depend_neither_on_chunk_nor_company_nor_position_of_resumption(chunk: int, others: int, emitted: int):
+def test_ids_depend_neither_on_chunk_nor_company_nor_position_of_resumption(
+    chunk: int, others: int, emitted: int
+):
     bench = Bench(step_tokens=chunk)
     for _ in range(others):
         bench.add(prompt=9, want=7, distinct=False)

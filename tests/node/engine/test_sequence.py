@@ -8,7 +8,9 @@ from node.engine.sequence import PRIORITY_PLACES, PROBATION_TOKENS, Sequence
 
 
 def sequence(prompt: tuple[int, ...] = (1, 2, 3), **more) -> Sequence:
-    return Sequence(handle=more.pop("handle", 1), ticket=1, attempt=1, prompt=prompt, sampling=Sampling(7), **more)
+    return Sequence(
+        handle=more.pop("handle", 1), ticket=1, attempt=1, prompt=prompt, sampling=Sampling(7), **more
+    )
 
 
 def test_a_resumed_sequence_knows_what_was_produced():

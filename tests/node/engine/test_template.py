@@ -36,7 +36,10 @@ def test_a_template_in_wide_use():
         ("{{ {'é': 1} | tojson(indent=1) }}", '{\n "é": 1\n}'),
         ("{% for n in range(9) %}{% if n == 2 %}{% break %}{% endif %}{{ n }}{% endfor %}", "01"),
         ("{% generation %}{{ messages[0].content }}{% endgeneration %}!", "hi!"),
-        ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "1"),
+        (
+            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+            "1",
+        ),
         ("{{ tools is defined }}", "False"),
     ],
 )
@@ -79,7 +82,7 @@ def test_a_broken_template_is_found_when_it_is_compiled(source: str):
 
 def test_parts_of_text_are_joined():
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    (message,) = read_messages(json.dumps([{"role": "user", "content": parts, "name": "n"}]))
+    (message,) = read_messages(json.dumps({"messages": [{"role": "user", "content": parts, "name": "n"}]}))
     assert message == {"role": "user", "content": "a\nb", "name": "n"}
 
 
@@ -88,12 +91,12 @@ def test_parts_of_text_are_joined():
     [
         ("{", "no JSON"),
         ("[" * 100_000, "no JSON"),
-        ("[]", "at least one"),
-        ("[1]", "objects?"),
-        ('[{"content": "a"}]', r"`messages\[0\].role`"),
-        ('[{"role": "user", "content": 1}]', r"`messages\[0\].content`"),
-        ('[{"role": "user", "content": [{"type": "image_url"}]}]', "`image_url`"),
-        ('[{"role": "user", "content": [3]}]', "`3`"),
+        ('{"messages": []}', "at least one"),
+        ('{"messages": [1]}', "objects?"),
+        ('{"messages": [{"content": "a"}]}', r"`messages\[0\].role`"),
+        ('{"messages": [{"role": "user", "content": 1}]}', r"`messages\[0\].content`"),
+        ('{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', "`image_url`"),
+        ('{"messages": [{"role": "user", "content": [3]}]}', "`3`"),
     ],
 )
 def test_messages_that_are_none(text: str, words: str):

@@ -109,6 +109,8 @@ def test_an_empty_stop_is_no_stop():
     assert "".join(said(Detokenizer(("",)), [b"ab"])) == "ab"
 
 
-@pytest.mark.parametrize(("word", "table"), [("aaa", [0, 1, 2]), ("abab", [0, 0, 1, 2]), ("aabaaa", [0, 1, 0, 1, 2, 2])])
+@pytest.mark.parametrize(
+    ("word", "table"), [("aaa", [0, 1, 2]), ("abab", [0, 0, 1, 2]), ("aabaaa", [0, 1, 0, 1, 2, 2])]
+)
 def test_failure_tables(word: str, table: list[int]):
     assert failure_table(word) == table

@@ -46,7 +46,9 @@ def test_another_seed_or_prompt_or_order_says_something_else():
 def test_a_wrong_block_table_is_seen():
     runner = toy.ToyRunner(block_tokens=2)
     runner.run(Plan((row([1, 2, 3], blocks=(4, 5)), row([9, 9, 9], blocks=(6, 7)))))
-    assert ids_of(runner, row([4], start=3, blocks=(4, 5))) != ids_of(runner, row([4], start=3, blocks=(6, 7)))
+    assert ids_of(runner, row([4], start=3, blocks=(4, 5))) != ids_of(
+        runner, row([4], start=3, blocks=(6, 7))
+    )
     with pytest.raises(KeyError):
         runner.run(Plan((row([4], start=3, blocks=(4, 3)),)))
 
@@ -78,7 +80,7 @@ def test_logprobs_come_if_asked_for():
 
 def test_prompts_in_three_forms():
     text = toy.ToyText()
-    message = '[{"role": "user", "content": "hé"}]'
+    message = '{"messages": [{"role": "user", "content": "hé"}]}'
     assert text.encode(attempt(Segment("text", "hé"))) == (104, 195, 169)
     assert text.encode(attempt(Segment("ids", ids=(300, 1)), Segment("text", "a"))) == (300, 1, 97)
     assert bytes(text.encode(attempt(Segment("messages", message)))).decode() == "user: hé\nassistant:"
@@ -91,7 +93,7 @@ def test_prompts_in_three_forms():
         (Segment("picture"), "kind `picture`"),
         (Segment("messages", "{"), "`role` and a `content`"),
         (Segment("messages", "[1]"), "`role` and a `content`"),
-        (Segment("messages", '[{"role": "user"}]'), "`role` and a `content`"),
+        (Segment("messages", '{"messages": [{"role": "user"}]}'), "`role` and a `content`"),
     ],
 )
 def test_wrong_prompts_are_refused(segment: Segment, words: str):

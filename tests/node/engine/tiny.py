@@ -47,7 +47,9 @@ def tensors_of(config: dict[str, object], seed: int = 0) -> dict[str, torch.Tens
 
 def _random(name: str, size: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     values = torch.randn(size, generator=generator)
-    return 1 + 0.2 * values if "norm" in name else values * (1.0 if "embed" in name else 1.5 * size[-1] ** -0.5)
+    return (
+        1 + 0.2 * values if "norm" in name else values * (0.3 if "embed" in name else 1.5 * size[-1] ** -0.5)
+    )
 
 
 def write(directory: Path, config: dict[str, object], tensors: dict[str, torch.Tensor] | None = None) -> Path:

@@ -1,0 +1,477 @@
+"""The engine core in conversation: what it answers to each frame, and that a moved flight says what it would have."""
+
+import re
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.attempt import Attempt, Parameters, Segment
+from mesh.flight import Flight, State
+from mesh.frames import (
+    Accept,
+    Cancel,
+    Finish,
+    Frame,
+    Kind,
+    Ping,
+    Pong,
+    Progress,
+    Reject,
+    Status,
+    Step,
+    Tokens,
+    Verb,
+)
+from node.engine.core import STATUS_INTERVAL_S, EngineCore, Options, describe
+from node.engine.plan import Plan, Sampled
+from node.engine.scheduler import Limits
+from node.engine.sequence import PROBATION_TOKENS
+from node.engine.toy import DIGEST, END, VOCABULARY, ToyRunner, ToyText, expected_ids, expected_text
+
+VERBS: dict[int, type[Verb]] = {
+    verb.KIND: verb for verb in (Accept, Finish, Pong, Progress, Reject, Status, Step, Tokens)
+}
+
+
+@attrs.define
+class Scripted:
+    """A runner that says given ids, by the position among the produced ones."""
+
+    script: list[int]
+    context_max: int = 512
+    vocabulary: int = VOCABULARY
+    blocks: int = 64
+    block_tokens: int = 4
+    digest: str = DIGEST
+    policy: str = "script"
+    exact: bool = True
+    dtype: str = "none"
+    plans: list[Plan] = attrs.Factory(list)
+
+    def run(self, plan: Plan) -> tuple[Sampled, ...]:
+        self.plans.append(plan)
+        return tuple(
+            Sampled(row.sequence, self.script[len(row.produced)], -0.5, ((1, -0.5), (2, -1.5)))
+            for row in plan.rows
+            if row.sample
+        )
+
+
+class Engine:
+    """A core and a runner, with virtual time; what it said is kept as verbs."""
+
+    def __init__(self, runner=None, **options) -> None:
+        self.runner = runner or ToyRunner(blocks=64, block_tokens=4, context_max=512)
+        options = {"block_tokens": self.runner.block_tokens, "worker": "here", **options}
+        self.core = EngineCore(Options(**options), ToyText(), describe("toy", self.runner))
+        self.now = 0.0
+        self.said: list[tuple[int, int, Verb]] = []
+
+    def hear(self, *frames: Frame) -> list[Verb]:
+        """Hand in frames; return what was answered on flights."""
+        return self._note([said for frame in frames for said in self.core.receive(self.now, frame)])
+
+    def _note(self, frames: list[Frame]) -> list[Verb]:
+        verbs = [(frame.flight, frame.attempt, VERBS[frame.kind].read(frame)) for frame in frames]
+        self.said += verbs
+        return [verb for flight, _, verb in verbs if flight]
+
+    def open(self, attempt: Attempt, flight: int = 1, number: int = 1) -> list[Verb]:
+        return self.hear(attempt.frame(flight, number))
+
+    def step(self, cost_s: float = 0.01) -> bool:
+        plan, frames = self.core.plan(self.now)
+        self._note(frames)
+        if plan is None:
+            return False
+        sampled = self.runner.run(plan)
+        self.now += cost_s
+        self._note(self.core.commit(self.now, plan, sampled))
+        return True
+
+    def run(self) -> None:
+        while self.step():
+            assert self.now < 1000
+        self.core.scheduler.check_integrity()
+        assert self.core.tickets == ()
+
+    def verbs(self, kind: type[Verb], flight: int = 1) -> list:
+        return [verb for of, _, verb in self.said if of == flight and type(verb) is kind]
+
+    def text(self, flight: int = 1) -> str:
+        return "".join(v.text for of, _, v in self.said if of == flight and isinstance(v, Tokens | Finish))
+
+    def ids(self, flight: int = 1) -> list[int]:
+        return [id for tokens in self.verbs(Tokens, flight) for id in tokens.ids]
+
+
+def ask(prompt: str = "hello", seed: int = 7, **more) -> Attempt:
+    names = {field.name for field in attrs.fields(Parameters)}
+    parameters = {"max_tokens": 20, **{name: more.pop(name) for name in list(more) if name in names}}
+    return Attempt("toy", (Segment("text", prompt),), Parameters(**parameters), seed, **more)
+
+
+def scripted(text: str, *ends: int) -> Scripted:
+    """Return a runner that says a text byte by byte, then the given ids."""
+    return Scripted([*text.encode(), *ends, *(65,) * 100])
+
+
+def test_a_request_is_accepted_streamed_and_finished():
+    engine = Engine()
+    (accept,) = engine.open(ask())
+    assert accept == Accept(5, 0, DIGEST, "toy-policy-1", "here")
+    engine.run()
+    assert [tokens.position for tokens in engine.verbs(Tokens)] == list(range(20))
+    assert engine.text() == expected_text("hello", 7, 20)
+    assert engine.verbs(Finish) == [Finish(20, "length")]
+
+
+def test_sixteen_at_once_say_what_each_says_alone():
+    engine = Engine(ToyRunner(blocks=256, block_tokens=4))
+    for flight in range(1, 17):
+        engine.open(ask(f"prompt {flight}", flight, max_tokens=flight), flight)
+    engine.run()
+    for flight in range(1, 17):
+        assert engine.text(flight) == expected_text(f"prompt {flight}", flight, flight)
+
+
+def test_a_repeated_prompt_is_found_in_the_cache():
+    engine = Engine()
+    engine.open(ask("a prompt that fills some blocks"))
+    engine.run()
+    (accept,) = engine.open(ask("a prompt that fills some blocks"), 2)
+    assert accept.cached_tokens == 28
+
+
+def test_frames_carry_flight_and_attempt():
+    engine = Engine()
+    engine.open(ask(max_tokens=2), 5, 3)
+    engine.run()
+    assert {(flight, attempt) for flight, attempt, _ in engine.said if flight} == {(5, 3)}
+
+
+def test_cancel_ends_it_and_frees_everything():
+    engine = Engine()
+    engine.open(ask())
+    engine.step()
+    assert engine.hear(Cancel().frame(1, 1)) == []
+    assert engine.core.idle
+    assert engine.core.scheduler.blocks.available == 64
+    assert not engine.step()
+    assert engine.verbs(Finish) == []
+
+
+def test_cancel_during_a_step_silences_its_result():
+    engine = Engine()
+    engine.open(ask())
+    plan, _ = engine.core.plan(0.0)
+    engine.hear(Cancel().frame(1, 1))
+    frames = engine.core.commit(0.1, plan, engine.runner.run(plan))
+    assert [frame.kind for frame in frames] == []
+
+
+def test_cancel_of_another_attempt_or_flight_is_ignored():
+    engine = Engine()
+    engine.open(ask(), 1, 2)
+    engine.hear(Cancel().frame(1, 1), Cancel().frame(9, 2))
+    engine.run()
+    assert len(engine.ids()) == 20
+
+
+def test_a_later_attempt_replaces_the_earlier_and_a_repeated_one_does_not():
+    engine = Engine()
+    engine.open(ask(), 1, 1)
+    engine.step()
+    assert engine.open(ask(), 1, 1) == []
+    engine.open(ask(emitted=expected_ids(b"hello", 7, 3)), 1, 2)
+    engine.run()
+    tokens = [(attempt, v.position) for _, attempt, v in engine.said if isinstance(v, Tokens)]
+    assert tokens == [(1, 0)] + [(2, position) for position in range(3, 20)]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "code", "retryable", "param", "words"),
+    [
+        (ask(model_digest="other"), "model_digest_mismatch", True, "", "`other` is pinned"),
+        (ask("x" * 512, max_tokens=None), "context_length_exceeded", False, "prompt", r"`513` tokens .* 256"),
+        (
+            ask("x" * 100, max_tokens=157),
+            "context_length_exceeded",
+            False,
+            "prompt",
+            "lower `max_tokens` to 156",
+        ),
+        (ask("x" * 8193), "context_length_exceeded", False, "prompt", "`8193` bytes"),
+        (ask(""), "invalid_request", False, "prompt", "no tokens"),
+        (ask(adapter="a"), "unsupported_parameter", False, "adapter", "`adapter`"),
+        (ask(grammar=b"g"), "unsupported_parameter", False, "grammar", "`grammar`"),
+        (ask(kv_dtype="fp8"), "unsupported_parameter", False, "kv_dtype", "`kv_dtype`"),
+        (ask(echo=True), "unsupported_parameter", False, "echo", "`echo`"),
+        (ask(parallel=2), "unsupported_parameter", False, "parallel", "`parallel`"),
+        (ask(logit_bias=((VOCABULARY, 1.0),)), "invalid_request", False, "logit_bias", f"`{VOCABULARY}`"),
+        (ask(stop_ids=(VOCABULARY,)), "invalid_request", False, "stop_token_ids", f"`{VOCABULARY}`"),
+        (ask(emitted=(VOCABULARY,)), "invalid_request", False, "emitted", f"`{VOCABULARY}`"),
+    ],
+)
+def test_a_refusal_names_value_limit_and_field(
+    attempt: Attempt, code: str, retryable: bool, param: str, words: str
+):
+    engine = Engine()
+    (reject,) = engine.open(attempt)
+    assert (reject.code, reject.retryable, reject.param) == (code, retryable, param)
+    assert re.search(words, reject.message)
+    assert engine.core.idle
+
+
+def test_a_chat_that_is_too_long_names_its_messages():
+    messages = Segment("messages", '{"messages": [{"role": "user", "content": "' + "x" * 600 + '"}]}')
+    (reject,) = Engine().open(attrs.evolve(ask(), prompt=(messages,)))
+    assert (reject.code, reject.param) == ("context_length_exceeded", "messages")
+
+
+def test_bytes_that_are_no_attempt_are_refused():
+    (reject,) = Engine().hear(Frame(Kind.OPEN, 1, 1, b"\x01"))
+    assert (reject.code, reject.retryable) == ("malformed", False)
+
+
+def test_the_whole_context_can_be_used_and_no_more():
+    engine = Engine()
+    engine.open(ask("x" * 250, max_tokens=6))
+    engine.open(ask("x" * 255, max_tokens=None), 2)
+    engine.run()
+    assert [f.position for f in (*engine.verbs(Finish), *engine.verbs(Finish, 2))] == [6, 1]
+
+
+def test_a_full_queue_is_busy_and_says_when_to_come_back():
+    engine = Engine(limits=Limits(running_max=1, waiting_max=2))
+    engine.open(ask(), 1)
+    engine.step()
+    engine.open(ask(), 2)
+    engine.open(ask(), 3)
+    (reject,) = engine.open(ask(), 4)
+    assert (reject.code, reject.retryable) == ("busy", True)
+    assert reject.retry_after_ms >= 100
+    engine.run()
+    assert engine.text(3) == expected_text("hello", 7, 20)
+
+
+def test_time_that_is_over_ends_it():
+    engine = Engine()
+    engine.open(ask(remaining_ms=50, max_tokens=200), 1)
+    engine.open(ask(max_tokens=10), 2)
+    engine.run()
+    (reject,) = engine.verbs(Reject)
+    assert (reject.code, reject.retryable) == ("deadline_exceeded", False)
+    assert len(engine.ids()) == 5
+    assert len(engine.ids(2)) == 10
+
+
+def test_long_prefills_tell_how_far_they_are():
+    engine = Engine(limits=Limits(step_tokens=16))
+    engine.open(ask("x" * 40, max_tokens=1))
+    engine.run()
+    assert engine.verbs(Progress) == [Progress(16, 40), Progress(32, 40)]
+
+
+def test_a_step_is_named_when_others_are_in_it():
+    engine = Engine()
+    engine.open(ask(max_tokens=5), 11)
+    engine.step()
+    engine.step()
+    engine.open(ask(max_tokens=1), 12)
+    engine.run()
+    assert [step.tickets for step in engine.verbs(Step, 0)] == [(11,), (11, 12), (11,)]
+
+
+def test_a_prompt_is_named_before_it_is_read():
+    engine = Engine()
+    opening = ask().frame(11, 1)
+    assert engine._note(engine.core.announce(opening)) == []
+    engine.hear(opening)
+    engine.step()
+    assert [step.tickets for step in engine.verbs(Step, 0)] == [(11,), (11,)]
+    assert engine.core.announce(Cancel().frame(11, 1)) == []
+
+
+def test_a_suspect_is_named_alone():
+    engine = Engine()
+    engine.open(ask(max_tokens=40), 11)
+    engine.open(ask(max_tokens=40, alone=True), 12)
+    engine.run()
+    steps = [step.tickets for step in engine.verbs(Step, 0)]
+    together = steps.index((11, 12))
+    assert steps[:together] == ([(12,), (11,)] * PROBATION_TOKENS)[:-1]
+
+
+def test_load_is_told_when_it_changes_and_every_second():
+    engine = Engine()
+    engine.open(ask(max_tokens=100))
+    while engine.step(cost_s=0.1):
+        pass
+    statuses = engine.verbs(Status, 0)
+    assert [(s.waiting, s.running) for s in statuses[:2]] == [(1, 0), (0, 1)]
+    assert (statuses[-1].waiting, statuses[-1].running) == (0, 0)
+    assert statuses[-1].queued_tokens == 0
+    assert len(statuses) >= 100 * 0.1 / STATUS_INTERVAL_S
+    assert statuses[-1].decode_tokens_per_s == pytest.approx(10)
+
+
+def test_queued_tokens_count_prompts_and_bounded_outputs():
+    engine = Engine()
+    engine.open(ask("12345", max_tokens=7), 1)
+    engine.open(ask("12345", max_tokens=None), 2)
+    assert engine.core.queued_tokens == 5 + 7 + 5
+
+
+def test_a_slow_device_gets_smaller_chunks():
+    engine = Engine(ToyRunner(blocks=256, block_tokens=4, context_max=1024), step_s_max=0.25)
+    engine.open(ask("x" * 900, max_tokens=1))
+    engine.step(cost_s=2.0)
+    assert engine.core.scheduler.step_tokens == 32
+
+
+def test_a_sequence_that_spoils_a_step_is_given_up_and_the_others_go_on():
+    engine = Engine()
+    engine.open(ask(), 1)
+    engine.open(ask(), 2)
+    plan, _ = engine.core.plan(0.0)
+    engine._note(engine.core.fail(0.0, plan, plan.rows[0].sequence, "not finite"))
+    (reject,) = engine.verbs(Reject, 1)
+    assert (reject.crashed, reject.alone, reject.retryable) == (True, False, True)
+    engine.run()
+    assert engine.text(2) == expected_text("hello", 7, 20)
+
+
+def test_an_echo_is_answered():
+    engine = Engine()
+    engine.hear(Ping(77).frame())
+    assert engine.said == [(0, 0, Pong(77))]
+
+
+def test_the_end_token_ends_and_is_counted_but_not_said():
+    engine = Engine(scripted("ab", END))
+    engine.open(ask())
+    engine.run()
+    assert engine.text() == "ab"
+    assert engine.verbs(Finish) == [Finish(3, "stop", "", "<end>")]
+    assert engine.ids() == [97, 98, END]
+
+
+def test_an_ignored_end_token_is_no_end():
+    engine = Engine(scripted("ab", END, 99))
+    engine.open(ask(ignore_eos=True, max_tokens=4))
+    engine.run()
+    assert (engine.text(), engine.verbs(Finish)) == ("abc", [Finish(4, "length")])
+
+
+def test_a_stop_id_ends():
+    engine = Engine(scripted("abc"))
+    engine.open(ask(stop_ids=(98,)))
+    engine.run()
+    assert (engine.text(), engine.verbs(Finish)) == ("a", [Finish(2, "stop", "", "b")])
+
+
+def test_a_stop_string_ends_and_is_cut():
+    engine = Engine(scripted("abcdef"))
+    engine.open(ask(stop=("zz", "cd")))
+    engine.run()
+    assert (engine.text(), engine.verbs(Finish)) == ("ab", [Finish(4, "stop", "", "cd")])
+
+
+def test_what_was_held_back_comes_with_the_finish():
+    engine = Engine(scripted("abc"))
+    engine.open(ask(stop=("cX",), max_tokens=3))
+    engine.run()
+    assert engine.verbs(Finish) == [Finish(3, "length", "c")]
+
+
+def test_ends_are_banned_until_the_least_tokens_are_said():
+    runner = scripted("abcd", END)
+    engine = Engine(runner)
+    engine.open(ask(min_tokens=2, stop_ids=(65,)))
+    engine.run()
+    banned = [plan.rows[0].sampling.banned for plan in runner.plans]
+    assert banned == [(END, 65)] * 2 + [()] * 3
+
+
+def test_logprobs_are_given_as_bytes():
+    engine = Engine(scripted("a"))
+    engine.open(ask(logprobs=2, max_tokens=1))
+    engine.run()
+    ((logprob,),) = [tokens.logprobs for tokens in engine.verbs(Tokens)]
+    assert (logprob.token, logprob.logprob, logprob.top) == (b"a", -0.5, ((b"\x01", -0.5), (b"\x02", -1.5)))
+
+
+@pytest.mark.parametrize(
+    ("emitted", "more", "finish"),
+    [
+        ((), {"max_tokens": 0}, Finish(0, "length")),
+        (b"abc", {"max_tokens": 3}, Finish(3, "length")),
+        (b"ab", {"max_tokens": 2, "stop": ("bX",)}, Finish(2, "length", "b")),
+        ((97, END), {}, Finish(2, "stop", "", "<end>")),
+        (b"abcd", {"stop": ("cd",)}, Finish(4, "stop", "", "cd")),
+        (b"ab", {"stop_ids": (98,)}, Finish(2, "stop", "", "b")),
+        (b"abcd", {"stop": ("cd",), "max_tokens": 4}, Finish(4, "stop", "", "cd")),
+    ],
+)
+def test_an_attempt_at_its_end_finishes_at_once(emitted, more, finish: Finish):
+    engine = Engine(scripted("abcdef"))
+    accept, said = engine.open(ask(emitted=tuple(emitted), **more))
+    assert isinstance(accept, Accept)
+    assert said == finish
+    assert engine.core.idle
+
+
+def moved(attempt: Attempt, kills: list[int], runner=lambda: None) -> tuple[Flight, str]:
+    """Run a flight whose engines die after so many steps each; return it and the text its client has."""
+    flight = Flight(1, attempt)
+    flight.route()
+    for steps in [*kills, 10_000]:
+        engine = Engine(runner())
+        engine.open(flight.open("worker", 0), 1, flight.attempt)
+        for _ in range(steps):
+            if not engine.step():
+                break
+        for _, number, verb in engine.said:
+            match verb:
+                case Accept():
+                    assert flight.accept(number, verb)
+                case Tokens():
+                    assert flight.tokens(number, verb)
+                case Finish():
+                    assert flight.finished(number, verb)
+        if flight.ended:
+            break
+        assert flight.lost(flight.attempt, "killed")
+    assert flight.state is State.DONE
+    return flight, "".join(chunk.text for chunk in flight.log)
+
+
+@given(st.lists(st.integers(1, 12), max_size=5), st.integers(0, 5))
+def test_a_flight_that_is_moved_says_what_it_would_have_said(kills: list[int], seed: int):
+    flight, text = moved(ask("hi", seed, max_tokens=40), kills)
+    assert tuple(flight.ids) == expected_ids(b"hi", seed, 40)
+    assert text == expected_text("hi", seed, 40)
+
+
+words = st.text("abcé", min_size=1, max_size=3)
+
+
+@given(
+    st.text("abcé€", min_size=1, max_size=20),
+    st.lists(words, max_size=2),
+    st.lists(st.integers(1, 6), max_size=4),
+)
+def test_stops_and_characters_survive_moves(said: str, stops: list[str], kills: list[int]):
+    attempt = ask(stop=tuple(stops), max_tokens=len(said.encode()) + 3)
+
+    def runner() -> Scripted:
+        return scripted(said, END)
+
+    (whole, text), (flight, again) = moved(attempt, [], runner), moved(attempt, kills, runner)
+    assert (flight.ids, again, flight.finish.reason) == (whole.ids, text, whole.finish.reason)
+    first = min((said.find(stop) + len(stop) for stop in stops if stop in said), default=None)
+    assert said.startswith(text)
+    assert (first is None) == (text == said)

@@ -1,0 +1,113 @@
+"""Faults of real processes under running streams: the text must be the one that the toy defines."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from node.cli.fleet import Fleet, Member, wait_until
+from node.cli.streams import Crowd, Watched
+from node.engine.toy import expected_text
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+PROMPT = "def f("
+TOKENS = 700
+
+
+def body(number: int) -> dict[str, object]:
+    return {
+        "model": "toy",
+        "prompt": f"{PROMPT}{number}",
+        "max_tokens": TOKENS,
+        "seed": number,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def crowd(entry: Member, count: int) -> Crowd:
+    return Crowd([Watched(n, entry.http, body(n)) for n in range(count)])
+
+
+def serving(entry: Member, worker: str) -> int:
+    """Return how many streams of this entry a worker serves, each well under way."""
+    flights = entry.ask("/flights") or []
+    return sum(flight["worker"] == worker and flight["delivered"] > 20 for flight in flights)
+
+
+def under_way(entry: Member, worker: str) -> None:
+    wait_until(lambda: serving(entry, worker), 20, f"`{worker}` to serve a stream")
+
+
+def assert_exact(crowd: Crowd) -> None:
+    crowd.join()
+    for stream in crowd.streams:
+        assert stream.error == ""
+        assert stream.text == expected_text(f"{PROMPT}{stream.number}", stream.number, TOKENS)
+        assert (stream.finish, stream.tokens) == ("length", TOKENS)
+
+
+def test_a_killed_node_loses_no_byte_of_its_streams(toys: Callable[[int], Fleet]) -> None:
+    fleet = toys(3)
+    streams = crowd(fleet["n1"], 9)
+    under_way(fleet["n1"], "n2")
+    fleet["n2"].kill()
+    assert_exact(streams)
+    assert any(stream.moves for stream in streams.streams)
+
+
+def test_a_killed_engine_comes_back_and_its_node_stays_a_member(toys: Callable[[int], Fleet]) -> None:
+    fleet = toys(3)
+    streams = crowd(fleet["n1"], 9)
+    under_way(fleet["n1"], "n2")
+    os.kill(fleet["n2"].engines[0], signal.SIGKILL)
+    assert_exact(streams)
+    assert any(stream.moves for stream in streams.streams)
+    wait_until(lambda: "toy" in row(fleet["n1"], "n2")["models"], 5, "the engine to be back")
+    assert row(fleet["n1"], "n2")["state"] == "alive"
+    assert row(fleet["n1"], "n2")["incarnation"] == 0, "it never had to refute anything"
+
+
+def row(member: Member, name: str) -> dict:
+    return next(row for row in member.ask("/members") if row["name"] == name)
+
+
+def test_a_frozen_node_is_left_and_its_late_tokens_are_not_spliced(toys: Callable[[int], Fleet]) -> None:
+    fleet = toys(3)
+    streams = crowd(fleet["n1"], 9)
+    under_way(fleet["n1"], "n2")
+    fleet["n2"].send(signal.SIGSTOP)
+    wait_until(lambda: not serving(fleet["n1"], "n2"), 5, "its streams to be moved")
+    fleet["n2"].send(signal.SIGCONT)
+    assert_exact(streams)
+    moved = [stream for stream in streams.streams if stream.moves]
+    assert moved and max(stream.longest_pause_s for stream in moved) < 4
+    wait_until(lambda: row(fleet["n1"], "n2")["state"] == "alive", 10, "it to be trusted again")
+
+
+def test_a_frozen_engine_is_killed_and_replaced(toys: Callable[[int], Fleet]) -> None:
+    fleet = toys(3)
+    streams = crowd(fleet["n1"], 9)
+    under_way(fleet["n1"], "n2")
+    os.kill(fleet["n2"].engines[0], signal.SIGSTOP)
+    assert_exact(streams)
+    wait_until(lambda: "toy" in row(fleet["n1"], "n2")["models"], 10, "a new engine to be ready")
+
+
+def test_engines_end_with_their_node(toys: Callable[[int], Fleet]) -> None:
+    fleet = toys(1)
+    engine = fleet["n1"].engines[0]
+    fleet["n1"].kill()
+    wait_until(lambda: not os.path.exists(f"/proc/{engine}"), 5, "the engine to end")
+
+
+def test_a_drained_node_finishes_its_streams_and_leaves(toys: Callable[[int], Fleet]) -> None:
+    fleet = toys(2)
+    streams = crowd(fleet["n2"], 2)
+    wait_until(lambda: fleet["n2"].ask("/flights"), 10, "its streams to run")
+    fleet["n2"].send(signal.SIGTERM)
+    assert_exact(streams)
+    wait_until(lambda: row(fleet["n1"], "n2")["state"] == "left", 10, "the goodbye to be heard")
+    assert fleet["n2"].process.wait(10) == 0
