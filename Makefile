@@ -24,8 +24,8 @@ demo: $(VENV)/runtime.stamp ## kill nodes under running streams and compare ever
 sim: $(VENV)/runtime.stamp ## run the simulator (ARGS="--help" lists what it can do)
 	@$(PY) -m sim $(ARGS)
 
-bench: $(VENV)/test.stamp ## measure start-up, first token and throughput
-	@$(PY) -m bench $(ARGS)
+bench: $(VENV)/test.stamp ## measure start-up, first token and decoding beside named peers
+	@$(PY) -m tests.bench $(ARGS)
 
 test: $(VENV)/test.stamp browser ## run all tests (ARGS="-m 'not slow'" for the quick ones)
 	@$(PY) -m pytest -q $(ARGS)

@@ -61,11 +61,15 @@ class Kernels:
 def select(dtypes: Sequence[torch.dtype], heads: int, kv_heads: int, width: int, block: int) -> Kernels:
     """Choose torch's fast paths on this CPU by probing them; about a tenth of a second per dtype.
 
-    `dtypes` is the order of preference; the first whose probes pass is taken. If none passes, the first is
-    taken and `exact` is false: answers are right, but their last bits depend on the batch.
+    `dtypes` is the order of preference: the first whose probes pass is taken. If none passes, the first that
+    this CPU can run at all is taken and `exact` is false: answers are right, but their last bits depend on
+    the batch. fp32 runs everywhere; without it, ValueError if no dtype can run.
     """
-    first = _probed(dtypes[0], Geometry(heads, kv_heads, width, block, dtypes[0], 0))
-    others = (_probed(dtype, Geometry(heads, kv_heads, width, block, dtype, 0)) for dtype in dtypes[1:])
+    runnable = [dtype for dtype in dtypes if linear.supports(dtype)]
+    if not runnable:
+        raise ValueError(f"this CPU runs none of {', '.join(map(str, dtypes))}")
+    first = _probed(runnable[0], Geometry(heads, kv_heads, width, block, runnable[0], 0))
+    others = (_probed(dtype, Geometry(heads, kv_heads, width, block, dtype, 0)) for dtype in runnable[1:])
     return first if first.exact else next((kernels for kernels in others if kernels.exact), first)
 
 

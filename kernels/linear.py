@@ -23,6 +23,13 @@ _pack = torch.ops.mkldnn._reorder_linear_weight.default
 _linear = torch.ops.mkldnn._linear_pointwise.default
 
 
+def supports(dtype: torch.dtype) -> bool:
+    """Whether this CPU can run prepacked linears in `dtype`: bf16 needs AVX-512 or AVX-NE-CONVERT."""
+    return dtype is torch.float32 or (
+        dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
 def linear_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The specification: products and sums in double, one rounding."""
     wide = x.double() @ weight.double().T

@@ -96,6 +96,7 @@ class Flight:
     """What the client asked for; `emitted` is empty here."""
     deadline: float | None = None
     """Monotonic seconds at the entry by which the flight must have ended; None is unbounded."""
+    moves_max: int = MOVES_MAX
     state: State = State.WAITING
     attempt: int = 0
     """Number of the current attempt; 0 before the first. Only this one's words count."""
@@ -246,8 +247,8 @@ class Flight:
 
     def _moved(self, why: str) -> None:
         self.moves += 1
-        if self.moves > MOVES_MAX:
-            self._fail(Failure("too_many_moves", f"the request was moved {MOVES_MAX} times; last: {why}"))
+        if self.moves > self.moves_max:
+            self._fail(Failure("too_many_moves", f"the request was moved {self.moves_max} times; last: {why}"))
             return
         self._back_to_routing(why)
 

@@ -22,7 +22,7 @@ from mesh.attempt import Attempt
 from mesh.effects import Effect, SendFrame, Wake
 from mesh.errors import DecodeError
 from mesh.facts import Fact
-from mesh.flight import Flight, State
+from mesh.flight import MOVES_MAX, Flight, State
 from mesh.frames import Accept, Cancel, Finish, Frame, Kind, Reject, Tokens
 from mesh.now import Now
 from mesh.route import Candidate, RouteOptions, Wanted, choose
@@ -48,6 +48,7 @@ class ForwardOptions:
     retry_max_s: float = 1.0
     answer_s: float = 10.0
     """A worker that has neither accepted nor refused by then has lost the attempt."""
+    moves_max: int = MOVES_MAX
     route: RouteOptions = RouteOptions()
 
 
@@ -93,7 +94,7 @@ class Forwarder:
     def submit(self, now: Now, request: Attempt, timeout_s: float | None) -> tuple[int, list[Output]]:
         """Begin a flight; return its id."""
         deadline = None if timeout_s is None else now.mono + timeout_s
-        flight = Flight(self._new_id(), request, deadline)
+        flight = Flight(self._new_id(), request, deadline, self.options.moves_max)
         self.flights[flight.id] = flight
         self.statistics.submitted += 1
         if deadline is not None:

@@ -75,6 +75,7 @@ class Swim:
 
         Raises:
             LimitError: the account is too large for a datagram.
+
         """
         codec.item(Update(me))
         self.loads = LoadTable()

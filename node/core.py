@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 
 from mesh.attempt import Attempt
-from mesh.effects import LOCAL, Address, Effect, FlushLink, LinkId, Report, SendFrame, SendReliable
-from mesh.errors import DecodeError
+from mesh.effects import LOCAL, Address, Effect, FlushLink, KillEngine, LinkId, Report, SendFrame, SendReliable
+from mesh.errors import DecodeError, LimitError
 from mesh.facts import (
     EngineLost,
     EngineReady,
@@ -285,8 +285,12 @@ class NodeCore:
     def _engine_data(self, now: Now, link: LinkId, data: bytes) -> list[Output]:
         name, machine = self._engine_links[link]
         outputs: list[Output] = []
-        for frame in machine.input(data):
-            outputs += self._engine_frame(now, name, frame)
+        try:
+            for frame in machine.input(data):
+                outputs += self._engine_frame(now, name, frame)
+        except DecodeError as error:
+            self.decode_errors += 1
+            outputs.append(KillEngine(name, f"it talks nonsense: {error}"))
         return outputs
 
     def _engine_frame(self, now: Now, name: str, frame: Frame) -> list[Output]:
@@ -329,7 +333,12 @@ class NodeCore:
 
     def _publish(self, now: Now) -> list[Output]:
         self._publish_at = now.mono + self.options.publish_s
-        return self.swim.publish_load(now, self._my_load())
+        load = self._my_load()
+        while True:
+            try:
+                return self.swim.publish_load(now, load)
+            except LimitError:
+                load = attrs.evolve(load, models=load.models[:-1])
 
     def _my_load(self) -> LoadRecord:
         return load_record(self.me, self.engines, self.draining, self.links.lag_s)
@@ -377,7 +386,10 @@ class NodeCore:
         engine = self._engine_links.get(link)
         if engine is None:
             return []
-        engine[1].send(send.frame)
+        try:
+            engine[1].send(send.frame)
+        except LimitError as error:
+            return [KillEngine(send.replica, str(error))]
         return [FlushLink(link)]
 
     def _tell(self, now: Now, fact: Fact, effects: list[Effect]) -> list[Output]:

@@ -1,8 +1,7 @@
 """From the settings table to the frozen options of each core."""
 
-import attrs
-
 from mesh.forward import ForwardOptions
+from mesh.links import LinkOptions
 from mesh.swim_options import SwimOptions
 from node.core import NodeOptions
 from node.settings import Config
@@ -12,6 +11,7 @@ def node_options(config: Config) -> NodeOptions:
     """Return what the cores need to know of the configuration."""
     return NodeOptions(
         swim=SwimOptions.local(),
-        forward=attrs.evolve(ForwardOptions(), route_wait_s=config.wait_timeout_s),
+        links=LinkOptions(silence_s=config.link_silence_s),
+        forward=ForwardOptions(route_wait_s=config.wait_timeout_s, moves_max=config.moves_max),
         flights_max=config.flights_max,
     )

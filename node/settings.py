@@ -235,28 +235,17 @@ class Config:
         1024, 1, 1_000_000, "limits",
         "Requests that this node holds for its clients; beyond it the answer is 503."
     )
-    queue_tokens_max: int = count(
-        65_536, 1, 1 << 30, "limits", "Tokens that may wait at an engine before it refuses further work."
-    )
     moves_max: int = count(
         16, 0, 1000, "limits",
         "Times that a request may move to another worker after lost links before it fails."
     )
 
     wait_timeout_s: float = duration(
-        30, 0, 3600, "timeouts", "Longest that a request waits for a worker that can take it; then 503."
+        30, 0, 3600, "timeouts", "Longest that a request waits for a worker that can take it; then the answer is 503."
     )
-    first_token_timeout_s: float = duration(
-        120, 0.1, 3600, "timeouts",
-        "Longest wait for a request's first token while its worker shows no progress."
-    )
-    stall_timeout_s: float = duration(
-        5, 0.1, 600, "timeouts",
-        "Silence of a worker within a stream after which the stream moves to another."
-    )
-    link_timeout_s: float = duration(
-        5, 0.2, 600, "timeouts",
-        "Silence on a link after which it is lost, and the work behind it given up or moved."
+    link_silence_s: float = duration(
+        1, 0.2, 600, "timeouts",
+        "Silence of a peer on a link, echoes included, after which its streams move; about 4 of its worst pauses."
     )
     drain_timeout_s: float = duration(
         30, 0, 3600, "timeouts",

@@ -116,10 +116,12 @@ class Blocks:
 
     def _forget(self, block: int) -> None:
         del self._cached[block]
-        key = self._keys[block]
-        assert key is not None
-        del self._named[key]
-        self._keys[block] = None
+        self._unname(block)
+
+    def _unname(self, block: int) -> None:
+        key, self._keys[block] = self._keys[block], None
+        if key is not None:
+            del self._named[key]
 
     def publish(self, block: int, key: bytes) -> None:
         """Name a held block whose positions have all been computed; the first of equal blocks wins."""
@@ -127,6 +129,12 @@ class Blocks:
         if self._keys[block] is None and key not in self._named:
             self._keys[block] = key
             self._named[key] = block
+
+    def spoil(self, blocks: Iterable[int]) -> None:
+        """Take the names of held blocks away: what is in them must not be found again."""
+        for block in blocks:
+            assert self._holders[block] > 0, f"block {block} is nobody's"
+            self._unname(block)
 
     def release(self, blocks: Sequence[int]) -> None:
         """Give up one hold on each; the deepest of a chain becomes the first to be evicted."""

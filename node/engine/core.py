@@ -130,8 +130,8 @@ class EngineCore:
 
         Its entry is told as if the engine had died of it: it is tried elsewhere, alone, and not for ever.
         """
-        self.scheduler.abandon()
         serving = next(s for s in self._served.values() if s.sequence.handle == handle)
+        self.scheduler.abandon(serving.sequence)
         self._forget(serving)
         reject = Reject("engine_fault", message[:1000], crashed=True, alone=len(plan.rows) == 1)
         return [reject.frame(serving.sequence.ticket, serving.sequence.attempt), *self._status(now_s)]
@@ -217,7 +217,7 @@ class EngineCore:
 
     def _status(self, now_s: float) -> list[Frame]:
         """Return a STATUS if the load has changed, or if none has gone out for a while."""
-        load = (len(self.scheduler.waiting), len(self.scheduler.running))
+        load = self.scheduler.load
         stale = not self.idle and now_s - self._told_s >= STATUS_INTERVAL_S
         if load == self._told and not stale:
             return []
@@ -227,9 +227,10 @@ class EngineCore:
     def status(self) -> Status:
         """Return the load as it is now."""
         blocks = self.scheduler.blocks
+        waiting, running = self.scheduler.load
         return Status(
-            waiting=len(self.scheduler.waiting),
-            running=len(self.scheduler.running),
+            waiting=waiting,
+            running=running,
             queued_tokens=self.queued_tokens,
             kv_free_ratio=blocks.available / blocks.count,
             prefill_tokens_per_s=self.speed.prefill_tokens_per_s,
@@ -243,6 +244,10 @@ class EngineCore:
             serving.sequence.pending + (serving.sequence.remaining if serving.bounded else 0)
             for serving in self._served.values()
         )
+
+
+DIGEST_DIGITS = 32
+"""Hex digits of a digest that travel: 128 bits tell models apart, and load records stay small."""
 
 
 class Described(Protocol):
@@ -262,8 +267,8 @@ def describe(model: str, runner: Described, stages_ms: tuple[tuple[str, int], ..
     """Return what an engine says of itself once it has loaded."""
     return Ready(
         model=model,
-        model_digest=runner.digest,
-        policy_digest=runner.policy,
+        model_digest=runner.digest[:DIGEST_DIGITS],
+        policy_digest=runner.policy[:DIGEST_DIGITS],
         exact=runner.exact,
         context_max=runner.context_max,
         vocabulary=runner.vocabulary,

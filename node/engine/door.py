@@ -40,8 +40,9 @@ class Refused(Exception):
 
 
 def refused(code: str, message: str, param: str = "", retryable: bool = False, wait_ms: int = 0) -> Refused:
-    """Return the refusal to raise."""
-    return Refused(Reject(code, message[:MESSAGE_CHARS_MAX], retryable, param, retry_after_ms=wait_ms))
+    """Return the refusal to raise. What in the message is no Unicode text is replaced."""
+    message = message[:MESSAGE_CHARS_MAX].encode(errors="replace").decode()
+    return Refused(Reject(code, message, retryable, param, retry_after_ms=wait_ms))
 
 
 def busy(scheduler: Scheduler, queued_tokens: int, tokens_per_s: float) -> Refused:

@@ -45,6 +45,9 @@ from node.engine.toy import ToyCost, ToyRunner, ToyText
 NICE = 5
 """Below the control process, which must answer probes while a step burns every core."""
 
+OOM_SCORE = 500
+"""Of 1,000: short of memory, the kernel takes an engine, which is mended, before a member of the mesh."""
+
 EXIT_MODEL = 3
 PR_SET_PDEATHSIG = 1
 
@@ -111,6 +114,7 @@ def prepare(options: argparse.Namespace) -> None:
     os.putenv("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: they would starve the control process
     os.putenv("OMP_NUM_THREADS", str(options.threads or len(os.sched_getaffinity(0))))
     os.nice(NICE)
+    Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if options.deathsig:

@@ -96,6 +96,11 @@ class Scheduler:
         return tuple(self._running)
 
     @property
+    def load(self) -> tuple[int, int]:
+        """Numbers of waiting and running sequences."""
+        return len(self._waiting), len(self._running)
+
+    @property
     def idle(self) -> bool:
         """Whether there is nothing to compute."""
         return not self._waiting and not self._running
@@ -154,10 +159,15 @@ class Scheduler:
         self._probation = [sequence for sequence in self._probation if sequence.on_probation]
         return outcomes
 
-    def abandon(self) -> None:
-        """Forget the planned step: nothing of it has happened, and it will be planned anew."""
+    def abandon(self, spoiled: Sequence) -> None:
+        """Forget the planned step, and end the sequence that spoiled it; the rest will be planned anew.
+
+        What is in its blocks is not trusted, and not found again.
+        """
         assert self._flying is not None, "nothing was planned"
         self._flying = None
+        self.blocks.spoil(spoiled.blocks)
+        self.end(spoiled)
 
     def check_integrity(self) -> None:
         """Assert the invariants between sequences and blocks. O(blocks)."""

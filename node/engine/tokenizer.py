@@ -127,12 +127,17 @@ class ModelText:
             case "ids":
                 return list(segment.ids)
             case "text":
-                return self._encode(segment.text, special)
+                return self._encode(segment.text, special, "prompt")
             case "messages":
-                return self._encode(self._render(segment.text, attempt.rendered_at), False)
+                text = self._render(segment.text, attempt.rendered_at)
+                return self._encode(text, False, "messages")
         raise TextError(f"prompt segments of kind `{segment.kind}` are not known", prompt_param(attempt))
 
-    def _encode(self, text: str, special: bool) -> list[int]:
+    def _encode(self, text: str, special: bool, param: str) -> list[int]:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # JSON may spell half a surrogate pair
+            raise TextError(f"the prompt is no Unicode text: {error.reason}", param) from None
         return self.tokenizer.encode(text, add_special_tokens=special).ids
 
     def _render(self, messages: str, rendered_at: int) -> str:

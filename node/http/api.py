@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from mesh.attempt import Attempt
+from mesh.flight import Chunk
 from node.errors import RequestError
 from node.gateway import FlightFailed, Gateway, ModelCard, Stream
 from node.http import document, openai, schema
@@ -181,11 +182,12 @@ class Teller:
     async def _follow(self, stream: Stream, index: int) -> None:
         opening = self.events.role(index) if self.ask.chat else b""
         if self.ask.echo:
-            opening = self.events.text(index, echo_of(self.ask, index), said_of(stream))
+            said = openai.extension(stream.worker, stream.moves, 0)
+            opening = self.events.text(index, echo_of(self.ask, index), said)
         await self._write(opening)
         while chunks := await stream.chunks():
-            said = said_of(stream)
-            await self._write(b"".join(self.events.tokens(index, chunk, said) for chunk in chunks))
+            told = [self.events.tokens(index, chunk, said_of(stream, chunk)) for chunk in chunks]
+            await self._write(b"".join(told))
         await self._write(self.events.finish(index, stream.finish, said_of(stream)))
 
     async def _write(self, data: bytes) -> None:
@@ -194,9 +196,10 @@ class Teller:
                 await self.exchange.write(data)
 
 
-def said_of(stream: Stream) -> str:
-    """Write who serves a stream now."""
-    return openai.extension(stream.worker, stream.moves)
+def said_of(stream: Stream, chunk: Chunk | None = None) -> str:
+    """Write who serves a stream now, and how many tokens have been told with this chunk."""
+    tokens = chunk.position + len(chunk.ids) if chunk else stream.delivered
+    return openai.extension(stream.worker, stream.moves, tokens)
 
 
 async def usage_of(ask: Ask, streams: list[Stream]) -> openai.Usage:

@@ -162,9 +162,9 @@ class Events:
         return encode(document)
 
 
-def extension(worker: str, moves: int) -> str:
-    """Write what only Inferno says of a choice: who serves it, and how often it has moved."""
-    return f'{{"worker":{encode(worker)},"moves":{moves}}}'
+def extension(worker: str, moves: int, tokens: int) -> str:
+    """Write what only Inferno says of a choice: who serves it, how often it has moved, tokens so far."""
+    return f'{{"worker":{encode(worker)},"moves":{moves},"tokens":{tokens}}}'
 
 
 def error_event(document: dict[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from kernels.op import normal
 from kernels.rms_norm import rms_norm
 from kernels.swiglu import swiglu
 
-DTYPES = (torch.bfloat16, torch.float32)
+DTYPES = tuple(dtype for dtype in (torch.bfloat16, torch.float32) if kernels.linear.supports(dtype))
 BLOCK, LENGTH = 32, 150
 
 

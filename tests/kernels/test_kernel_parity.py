@@ -6,7 +6,7 @@ import torch
 import kernels
 from kernels.op import Case, Op, tolerance
 
-DTYPES = (torch.float32, torch.bfloat16)
+DTYPES = tuple(dtype for dtype in (torch.float32, torch.bfloat16) if kernels.linear.supports(dtype))
 RUNS = [
     pytest.param(op, name, case, dtype, id=f"{op.name}-{name}-{case.name}-{dtype}")
     for op in kernels.OPS

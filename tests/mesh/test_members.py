@@ -1,3 +1,4 @@
+import itertools
 import random
 
 import attrs
@@ -83,7 +84,7 @@ def test_two_probes_of_one_member_are_at_most_2n_minus_1_apart():
     order = [held.next_probe().node for _ in range(1000)]
     for node in set(order):
         at = [index for index, probed in enumerate(order) if probed == node]
-        assert max(b - a for a, b in zip(at, at[1:], strict=False)) <= 2 * 10 - 1
+        assert max(b - a for a, b in itertools.pairwise(at)) <= 2 * 10 - 1
 
 
 @given(st.integers(0, 8), st.integers(1, 5), st.integers(0, 5))

@@ -87,8 +87,8 @@ def test_repeated_settings_are_lists_in_the_file_and_have_commas_in_the_environm
 
 
 def test_a_file_gives_numbers_as_numbers_or_as_text(file):
-    config = load({"config": file('kv_bytes = "1GiB"\nflights_max = 7\nstall_timeout_s = 0.5\n')}, {})
-    assert (config.kv_bytes, config.flights_max, config.stall_timeout_s) == (1 << 30, 7, 0.5)
+    config = load({"config": file('kv_bytes = "1GiB"\nflights_max = 7\nwait_timeout_s = 0.5\n')}, {})
+    assert (config.kv_bytes, config.flights_max, config.wait_timeout_s) == (1 << 30, 7, 0.5)
 
 
 def test_an_entry_loads_no_model():

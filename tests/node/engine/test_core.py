@@ -25,6 +25,7 @@ from mesh.frames import (
     Verb,
 )
 from node.engine.core import STATUS_INTERVAL_S, EngineCore, Options, describe
+from node.engine.door import MESSAGE_CHARS_MAX, refused
 from node.engine.plan import Plan, Sampled
 from node.engine.scheduler import Limits
 from node.engine.sequence import PROBATION_TOKENS
@@ -229,6 +230,11 @@ def test_a_chat_that_is_too_long_names_its_messages():
     messages = Segment("messages", '{"messages": [{"role": "user", "content": "' + "x" * 600 + '"}]}')
     (reject,) = Engine().open(attrs.evolve(ask(), prompt=(messages,)))
     assert (reject.code, reject.param) == ("context_length_exceeded", "messages")
+
+
+def test_a_refusal_can_be_sent_whatever_its_words():
+    message = refused("code", "\ud800" + "é" * 5000).reject
+    assert Reject.read(message.frame(1, 1)).message == "?" + "é" * (MESSAGE_CHARS_MAX - 1)
 
 
 def test_bytes_that_are_no_attempt_are_refused():

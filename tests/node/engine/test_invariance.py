@@ -12,19 +12,14 @@ from hypothesis import strategies as st
 from kernels import probe
 from node.engine.plan import Plan, Row, Sampling
 from node.engine.runner import Runner
-from tests.node.engine.tiny import LLAMA, LONG, QWEN3, by, generate, load, row, write
+from tests.node.engine.tiny import LLAMA, LONG, LOW, QWEN3, by, generate, load, row, write
 
 SAMPLING = Sampling(
     seed=77, temperature=0.9, top_p=0.95, frequency_penalty=0.3, presence_penalty=0.1, logprobs=2
 )
 PROMPT = [index * 37 % 320 for index in range(70)]
 COUNT = 40
-CASES = {
-    "llama": (LLAMA, "bf16"),
-    "llama-fp32": (LLAMA, "fp32"),
-    "qwen3": (QWEN3, "bf16"),
-    "long": (LONG, "bf16"),
-}
+CASES = {"llama": (LLAMA, LOW), "llama-fp32": (LLAMA, "fp32"), "qwen3": (QWEN3, LOW), "long": (LONG, LOW)}
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -16,7 +16,7 @@ import pytest
 from mesh.attempt import Attempt, Parameters, Segment
 from mesh.frames import Accept, Cancel, Finish, Frame, Hello, Kind, Ping, Ready, Reject, Step, Tokens
 from mesh.link import PROTOCOL, Link
-from node.engine.process import COUNTER, EXIT_MODEL, progress_counter
+from node.engine.process import COUNTER, EXIT_MODEL, OOM_SCORE, progress_counter
 from node.engine.toy import DIGEST, expected_ids, expected_text
 
 pytestmark = pytest.mark.process
@@ -178,6 +178,7 @@ def test_ctrl_c_is_left_to_the_parent_and_sigterm_ends_it(child: Child):
 def test_it_runs_below_its_parents_priority(child: Child):
     child.next(Kind.READY)
     assert os.getpriority(os.PRIO_PROCESS, child.process.pid) > os.getpriority(os.PRIO_PROCESS, 0)
+    assert int(Path(f"/proc/{child.process.pid}/oom_score_adj").read_text()) == OOM_SCORE
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: (path / "config.json").write_text("{}")])

@@ -64,7 +64,9 @@ samplings = st.builds(
 
 
 @given(st.lists(st.tuples(samplings, st.integers(1, 5000)), min_size=2, max_size=6), st.randoms())
-def test_a_token_is_the_same_alone_and_in_any_batch(requests: list[tuple[Sampling, int]], shuffler: random.Random):
+def test_a_token_is_the_same_alone_and_in_any_batch(
+    requests: list[tuple[Sampling, int]], shuffler: random.Random
+):
     rows = [row(s, position, (1, 2, 3), (3, 3, 9)) for s, position in requests]
     logits = random_logits(len(rows))
     alone = [draw(logits[i : i + 1], each)[0] for i, each in enumerate(rows)]

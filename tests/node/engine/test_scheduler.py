@@ -56,7 +56,7 @@ class Bench:
         return steps
 
     def check_texts(self) -> None:
-        """Assert that every sequence has produced what a toy alone would have."""
+        """Assert that every sequence has produced what a toy alone would have, as far as it came."""
         for sequence in self.sequences:
             expected = expected_ids(sequence.prompt, sequence.sampling.seed, len(sequence.produced))
             assert tuple(sequence.produced) == expected
@@ -161,6 +161,24 @@ def test_the_newest_is_pre_empted_and_nothing_changes_in_what_it_says():
     bench.check_texts()
 
 
+def test_nobody_is_admitted_into_the_room_that_the_running_need_next():
+    bench = Bench(blocks=3, block_tokens=4)
+    bench.add(prompt=4, want=3)
+    bench.step()
+    bench.add(prompt=8, want=1)
+    bench.run()
+    assert bench.scheduler.preemptions == 0
+
+
+def test_when_all_who_were_chosen_had_to_go_others_have_their_room():
+    bench = Bench(blocks=4, block_tokens=4, step_tokens=1)
+    for _ in range(3):
+        bench.add(prompt=2, want=12)
+    bench.run()
+    assert bench.scheduler.preemptions > 0
+    bench.check_texts()
+
+
 def test_what_can_never_fit_is_refused_at_the_door_with_the_numbers():
     bench = Bench(blocks=4, block_tokens=4)
     bench.add(prompt=10, want=7)
@@ -182,12 +200,25 @@ def test_ending_frees_at_once_even_while_the_step_is_computed():
     bench.check_texts()
 
 
-def test_an_abandoned_step_is_planned_again():
+def test_an_abandoned_step_is_planned_again_without_the_one_that_spoiled_it():
     bench = Bench()
-    bench.add(prompt=9, want=3)
+    spoiler, other = bench.add(prompt=9, want=3), bench.add(prompt=9, want=3)
     first = bench.scheduler.plan()
-    bench.scheduler.abandon()
-    assert bench.scheduler.plan() == first
+    bench.scheduler.abandon(spoiler)
+    again = bench.scheduler.plan()
+    assert again.rows == first.rows[1:]
+    assert [row.sequence for row in again.rows] == [other.handle]
+
+
+def test_spoiled_blocks_are_not_found_again():
+    bench = Bench(step_tokens=4)
+    spoiler = bench.add(prompt=9, want=3, distinct=False)
+    bench.step()
+    bench.scheduler.plan()
+    bench.scheduler.abandon(spoiler)
+    assert bench.scheduler.cached_tokens(bench.add(prompt=9, distinct=False)) == 0
+    bench.run()
+    bench.check_texts()
 
 
 def test_a_suspect_is_computed_alone_until_it_has_proved_harmless():
@@ -226,10 +257,10 @@ def test_several_suspects_are_never_in_one_step():
 def test_a_suspect_without_room_is_not_overtaken_for_ever():
     bench = Bench(blocks=8, block_tokens=4, running_max=4)
     bench.add(prompt=4, want=24)
-    suspect = bench.add(prompt=20, want=8, alone=True)
+    suspect = bench.add(prompt=28, want=4, alone=True)
     for _ in range(200):
         if len(bench.scheduler.waiting) < 4:
-            bench.add(prompt=8, want=8)
+            bench.add(prompt=6, want=6)
         bench.step()
     assert suspect.state is State.ENDED
 

@@ -147,8 +147,18 @@ def test_the_template_may_be_a_file_or_one_of_several(tmp_path: Path):
 
 def test_without_a_template_chat_is_refused_and_says_what_to_use(tmp_path: Path):
     with pytest.raises(TextError, match="use /v1/completions") as refused:
-        load(tmp_path).encode(attempt(Segment("messages", '{"messages": [{"role": "user", "content": "a"}]}')))
+        load(tmp_path).encode(
+            attempt(Segment("messages", '{"messages": [{"role": "user", "content": "a"}]}'))
+        )
     assert refused.value.param == "messages"
+
+
+@pytest.mark.parametrize("kind", ["text", "messages"])
+def test_half_a_surrogate_pair_is_refused(tmp_path: Path, kind: str):
+    text = load(tmp_path, tokenizer_config={"chat_template": "{{ messages[0].content }}"})
+    said = "\ud800" if kind == "text" else r'{"messages": [{"role": "user", "content": "\ud800"}]}'
+    with pytest.raises(TextError, match="no Unicode text"):
+        text.encode(attempt(Segment(kind, said)))
 
 
 def test_a_segment_of_another_kind_is_refused(tmp_path: Path):

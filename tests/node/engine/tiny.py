@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from kernels.linear import supports
 from node.engine.config_hf import shape_of
 from node.engine.plan import Plan, Row, Sampling
 from node.engine.runner import Runner
@@ -35,6 +36,8 @@ QWEN3 = LLAMA | {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "
 LONG = LLAMA | {"intermediate_size": 1500, "tie_word_embeddings": False, "num_attention_heads": 2}
 """A feed-forward wider than one slice of a linear, and multi-head attention."""
 
+LOW = "bf16" if supports(torch.bfloat16) else "fp32"
+"""What the runner makes of bf16 weights on this machine."""
 GREEDY = Sampling(seed=0, temperature=0.0)
 
 

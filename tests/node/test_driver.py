@@ -1,0 +1,115 @@
+"""The driver on trio's virtual clock: effects in order, one timer, sockets before judgement."""
+
+import attrs
+import trio
+from trio.testing import MockClock
+
+from mesh.effects import CloseLink, Dial, Effect, FlushLink, KillEngine, Report, SendDatagram, StartEngine, Wake
+from mesh.now import Now
+from node.driver import Driver
+
+
+@attrs.define
+class Echo:
+    """A core that asks for whatever a test tells it to, and notes when it is ticked."""
+
+    deadline: float = 10.0
+    period: float = 10.0
+    ticks: list[float] = attrs.Factory(list)
+    inputs: list[float] = attrs.Factory(list)
+
+    def ask(self, now: Now, *effects: Effect) -> list[Effect]:
+        self.inputs.append(now.mono)
+        return list(effects)
+
+    def sooner(self, now: Now, deadline: float) -> tuple[str, list[Effect]]:
+        self.deadline = deadline
+        return "a value", []
+
+    def next_deadline(self) -> float:
+        return self.deadline
+
+    def tick(self, now: Now) -> list[Effect]:
+        self.ticks.append(now.mono)
+        self.deadline = now.mono + self.period
+        return []
+
+
+@attrs.define
+class Recorder:
+    """Shells that only remember what they were asked, in one list."""
+
+    asked: list[tuple] = attrs.Factory(list)
+
+    def __getattr__(self, name: str):
+        return lambda *arguments: self.asked.append((name, *arguments))
+
+
+def driver(core: Echo) -> tuple[Driver, Recorder]:
+    shells = Recorder()
+    return Driver(core, lambda report: shells.asked.append(("report", report.event)), shells, shells, shells), shells
+
+
+async def test_effects_are_carried_out_in_order() -> None:
+    core = Echo()
+    node, shells = driver(core)
+    address = ("127.0.0.1", 1)
+    effects = [
+        Dial(1, address),
+        SendDatagram(address, b"x"),
+        FlushLink(1),
+        Report("event"),
+        StartEngine("toy", 2),
+        KillEngine("toy", "frozen"),
+        CloseLink(1, "idle"),
+    ]
+    node.step(core.ask, *effects)
+    assert [asked[0] for asked in shells.asked] == ["dial", "send", "flush", "report", "start", "kill", "close"]
+
+
+async def test_a_value_is_returned_beside_the_effects() -> None:
+    core = Echo()
+    assert driver(core)[0].step(core.sooner, 5.0) == "a value"
+
+
+async def test_a_watcher_is_woken_and_the_next_watch_is_new() -> None:
+    core = Echo()
+    node, _ = driver(core)
+    first = node.watch(7)
+    assert node.watch(7) is first
+    node.step(core.ask, Wake(7), Wake(8))
+    assert first.is_set() and not node.watch(7).is_set()
+
+
+async def test_the_timer_fires_at_the_deadline_and_moves_when_it_comes_nearer(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    core = Echo(deadline=trio.current_time() + 10)
+    node, _ = driver(core)
+    began = trio.current_time()
+    nursery.start_soon(node.run_timer)
+    await trio.sleep(1)
+    node.step(core.sooner, began + 2)
+    await trio.sleep(13)
+    assert [round(tick - began, 6) for tick in core.ticks] == [2, 12]
+
+
+async def test_after_a_pause_the_sockets_are_heard_before_the_timer_fires(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    core = Echo(deadline=1.0)
+    node, _ = driver(core)
+    arrived = trio.Event()
+
+    async def receiver() -> None:
+        await arrived.wait()
+        assert core.ticks == [], "judged before it was heard"
+        node.step(core.ask)
+
+    nursery.start_soon(node.run_timer)
+    nursery.start_soon(receiver)
+    await trio.testing.wait_all_tasks_blocked()
+    arrived.set()
+    mock_clock.jump(30)
+    await trio.testing.wait_all_tasks_blocked()
+    assert core.inputs and core.ticks

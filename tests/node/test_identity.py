@@ -1,0 +1,33 @@
+"""Who a node is across restarts."""
+
+from pathlib import Path
+
+import pytest
+
+from node.configure import SettingsError
+from node.identity import FILE, next_life
+
+
+def test_without_a_data_directory_each_start_is_a_new_node() -> None:
+    assert next_life(None).node != next_life(None).node
+
+
+def test_with_one_the_id_stays_and_the_generation_rises(tmp_path: Path) -> None:
+    lives = [next_life(tmp_path / "data") for _ in range(3)]
+    assert len({life.node for life in lives}) == 1
+    assert [life.generation for life in lives] == [1, 2, 3]
+    assert all(life.incarnation == 0 for life in lives)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"node": "xyz", "generation": 1}', '{"node": 5}', "null"])
+def test_a_damaged_file_is_refused_not_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(SettingsError, match="damaged"):
+        next_life(tmp_path)
+    assert (tmp_path / FILE).read_text() == text
+
+
+def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot be used"):
+        next_life(tmp_path / "file" / "data")

@@ -1,0 +1,57 @@
+"""Scenarios drawn from one number each: faults with safety checks, then healing and liveness."""
+
+from pathlib import Path
+
+import pytest
+
+from sim.faults import FAULTS
+from sim.scenario import run
+from sim.scenarios import SCENARIOS
+from sim.swarm import draw
+
+SEEDS = Path(__file__).with_name("seeds.txt")
+FRESH = range(1000, 1024)
+
+
+def kept() -> list[int]:
+    lines = SEEDS.read_text().splitlines()
+    return [int(line.split()[0]) for line in lines if line and not line.startswith("#")]
+
+
+def explained(result) -> str:
+    hint = f"replay: python -m sim --scenario {result.scenario.name} --seed {result.scenario.seed}"
+    return "\n".join([str(result.violation), *result.world.trace.tail(30), hint])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", kept())
+def test_seeds_that_once_failed_hold(seed: int):
+    result = run(draw(seed))
+    assert result.violation is None, explained(result)
+
+
+@pytest.mark.slow
+def test_fresh_seeds_hold_and_meet_every_kind_of_fault():
+    met: dict[str, int] = {}
+    served = 0
+    for seed in FRESH:
+        result = run(draw(seed, seconds=8.0))
+        assert result.violation is None, explained(result)
+        served += result.outcomes.get("done", 0)
+        for kind, count in result.world.struck.items():
+            met[kind] = met.get(kind, 0) + count
+    assert sorted(met) == sorted(kind.__name__ for kind in FAULTS)
+    assert served > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "swarm"])
+def test_each_named_scenario_holds(name: str):
+    result = run(SCENARIOS[name](11, 5, 6.0))
+    assert result.violation is None, explained(result)
+    assert result.outcomes["done"] > 5
+
+
+def test_a_scenario_is_a_function_of_its_seed():
+    assert draw(5) == draw(5)
+    assert draw(5) != draw(6)
