@@ -231,6 +231,10 @@ class Forwarder:
         self.statistics.moves += was_running
         return self._route(now, flight)
 
+    def is_served_by(self, node: str) -> bool:
+        """Whether flights of this entry are under way at a node."""
+        return bool(self._at.get(node))
+
     # -- what befalls workers ---------------------------------------------------------------------
 
     def node_lost(self, now: Now, node: str, reason: str) -> list[Output]:

@@ -7,13 +7,15 @@ lost: requests of this node go out on it, and answers go back on the link that b
 one flight never overtake each other. Either side may dial.
 
 A stopped process still acknowledges at its kernel, so only an echo (PONG) or
-other frames count as life: a link that has been quiet for `echo_s` is pinged,
-one that stays quiet for `silence_s` (or four times the lag that the peer reports
-of itself) raises LinkSilent once. It is kept open, since late frames of the
-peer are harmless, until `abandon_s`. After a pause of our own, every peer is
-given its time again before it is judged. Links unused for `idle_s` are closed by
-the side that dialled.
+other frames count as life. While requests use a link, it is pinged when it has
+been quiet for `echo_s`, and quiet for `silence_s` (or four times the lag that the
+peer reports of itself) raises LinkSilent once. It is kept open, since late frames
+of the peer are harmless, until `abandon_s`. After a pause of our own, every peer
+is given its time again before it is judged. A link that no request uses costs
+nothing: SWIM watches its peer, and the side that dialled closes it after `idle_s`.
 """
+
+from collections.abc import Callable
 
 import attrs
 
@@ -25,12 +27,16 @@ from mesh.link import Link
 from mesh.now import Now
 
 Output = Effect | Fact
+InUse = Callable[[LinkId, str], bool]
 
 ADDRESS_TEXT_MAX = 64
 """Longest `HOST:PORT` that is read from a hello, in characters."""
 
 LAG_MAX_S = 0.5
 """Most of a peer's lag that counts: a busy loop is forgiven, but nobody can make itself immortal."""
+
+LAG_HALF_LIFE_S = 0.5
+"""How fast a lag of our own is forgotten."""
 
 LINKS_MAX = 4096
 """Most connections at once; a further one is closed when it is accepted."""
@@ -47,6 +53,10 @@ class LinkOptions:
     less of a busy host: a peer needs to be scheduled four times within it."""
     abandon_s: float = 30.0
     """A silent link is closed after this."""
+    used_s: float = 5.0
+    """A link that carried a flight's frame so recently is in use, and watched."""
+    idle_tick_s: float = 2.0
+    """How often links are looked at when none is in use."""
     idle_s: float = 60.0
     """A link that carried no request for this long is closed by the side that dialled it."""
     hello_s: float = 5.0
@@ -79,11 +89,14 @@ class Links:
 
     hello: Hello
     options: LinkOptions = LinkOptions()
+    in_use: InUse = lambda link, node: False
+    """Whether requests of either side are under way on a link."""
     _connections: dict[LinkId, Connection] = attrs.field(init=False, factory=dict)
     _primary: dict[str, LinkId] = attrs.field(init=False, factory=dict)
     _by_address: dict[Address, LinkId] = attrs.field(init=False, factory=dict)
     _next_id: LinkId = attrs.field(init=False, default=1)
     _tick_at: float | None = attrs.field(init=False, default=None)
+    _ticked_at: float = attrs.field(init=False, default=0.0)
     lag_s: float = attrs.field(init=False, default=0.0)
     """How late this node's own timer has lately fired; told to peers in echoes."""
 
@@ -203,7 +216,7 @@ class Links:
                 case Kind.PONG:
                     connection.lag_s = Pong.read(frame).lag_ms / 1000
                 case _:
-                    connection.used_at = now.mono
+                    self._note_use(now, connection, frame)
                     frames.append(frame)
         return frames, outputs
 
@@ -263,13 +276,27 @@ class Links:
         return outputs
 
     def _queue(self, now: Now, connection: Connection, frame: Frame) -> list[Output]:
-        if frame.flight:
-            connection.used_at = now.mono
+        self._note_use(now, connection, frame)
         try:
             connection.link.send(frame)
         except LimitError as error:
             return self._close(connection, str(error))
         return [FlushLink(connection.id)] if connection.opened else []
+
+    def _note_use(self, now: Now, connection: Connection, frame: Frame) -> None:
+        """A flight's frame makes a link watched; one that was not gets its full time before it is judged."""
+        if not frame.flight:
+            return
+        if not self._is_watched(now, connection):
+            connection.heard_at = now.mono
+            self._tick_at = min(self._tick_at or now.mono, now.mono) + self.options.echo_s
+        connection.used_at = now.mono
+
+    def _is_watched(self, now: Now, connection: Connection) -> bool:
+        if not connection.node:
+            return False
+        recently = now.mono - connection.used_at <= self.options.used_s
+        return recently or self.in_use(connection.id, connection.node)
 
     # -- silence ----------------------------------------------------------------------------------
 
@@ -282,14 +309,21 @@ class Links:
         if self._tick_at is None or now.mono < self._tick_at:
             return []
         late_s = now.mono - self._tick_at
-        self.lag_s = max(min(late_s, LAG_MAX_S), 0.8 * self.lag_s)
-        self._tick_at = now.mono + self.options.echo_s if self._connections else None
+        faded_s = self.lag_s * 0.5 ** ((now.mono - self._ticked_at) / LAG_HALF_LIFE_S)
+        self.lag_s, self._ticked_at = max(min(late_s, LAG_MAX_S), faded_s), now.mono
         if late_s > self.options.silence_s / 2:
             self._forgive(now)
         outputs: list[Output] = []
         for connection in list(self._connections.values()):
             outputs += self._watch(now, connection)
+        self._tick_at = self._next_tick(now)
         return outputs
+
+    def _next_tick(self, now: Now) -> float | None:
+        if not self._connections:
+            return None
+        watched = any(self._is_watched(now, connection) for connection in self._connections.values())
+        return now.mono + (self.options.echo_s if watched else self.options.idle_tick_s)
 
     def _forgive(self, now: Now) -> None:
         for connection in self._connections.values():
@@ -298,12 +332,18 @@ class Links:
     def _watch(self, now: Now, connection: Connection) -> list[Output]:
         options = self.options
         quiet_s = now.mono - connection.heard_at
-        if not connection.greeted:
-            return self._close(connection, "no hello") if quiet_s > options.hello_s else []
-        if quiet_s > options.abandon_s:
-            return self._close(connection, f"silent for {quiet_s:.0f} s")
+        if not connection.greeted and quiet_s > options.hello_s:
+            return self._close(connection, "no hello")
+        if self._is_watched(now, connection):
+            return self._judge(now, connection, quiet_s)
         if connection.address is not None and now.mono - connection.used_at > options.idle_s:
             return self._close(connection, "idle")
+        return []
+
+    def _judge(self, now: Now, connection: Connection, quiet_s: float) -> list[Output]:
+        options = self.options
+        if quiet_s > options.abandon_s:
+            return self._close(connection, f"silent for {quiet_s:.0f} s")
         outputs: list[Output] = []
         if not connection.silent and quiet_s > max(options.silence_s, 4 * min(connection.lag_s, LAG_MAX_S)):
             connection.silent = True

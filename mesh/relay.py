@@ -9,6 +9,7 @@ rejected, and those in its last step are marked as such, so that the entry can
 tell a poisonous request from a bystander.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -55,6 +56,7 @@ class Relay:
     place: Place
     tickets: dict[int, Ticket] = attrs.Factory(dict)
     _by_origin: dict[tuple[LinkId, int], int] = attrs.field(init=False, factory=dict)
+    _ports: Counter[LinkId] = attrs.field(init=False, factory=Counter)
     _next: int = attrs.field(init=False, default=1)
 
     def receive(self, port: LinkId, node: str, frame: Frame) -> list[Output | SendEngine]:
@@ -83,6 +85,7 @@ class Relay:
         self._next += 1
         self.tickets[ticket.number] = ticket
         self._by_origin[port, frame.flight] = ticket.number
+        self._ports[port] += 1
         return ticket
 
     def _supersede(self, port: LinkId, frame: Frame) -> list[Output | SendEngine]:
@@ -102,17 +105,20 @@ class Relay:
     def _forget(self, ticket: Ticket) -> None:
         del self.tickets[ticket.number]
         del self._by_origin[ticket.port, ticket.flight]
+        self._ports[ticket.port] -= 1
+        if not self._ports[ticket.port]:
+            del self._ports[ticket.port]
 
     def port_lost(self, port: LinkId) -> list[Output | SendEngine]:
         """An entry's link is gone: its attempts have no reader any more."""
         return [self._drop(t, "the entry's link is gone") for t in self._where("port", port)]
 
-    def holds(self, replica: str) -> bool:
-        """Whether an engine has attempts at hand."""
-        return any(ticket.replica == replica for ticket in self.tickets.values())
-
     def _where(self, field: str, value: object) -> list[Ticket]:
         return [ticket for ticket in self.tickets.values() if getattr(ticket, field) == value]
+
+    def serves(self, port: LinkId) -> bool:
+        """Whether attempts that came on a port are under way."""
+        return port in self._ports
 
     def holds(self, replica: str) -> bool:
         """Whether an engine has attempts to work on."""

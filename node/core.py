@@ -13,7 +13,17 @@ from typing import Any
 import attrs
 
 from mesh.attempt import Attempt
-from mesh.effects import LOCAL, Address, Effect, FlushLink, KillEngine, LinkId, Report, SendFrame, SendReliable
+from mesh.effects import (
+    LOCAL,
+    Address,
+    Effect,
+    FlushLink,
+    KillEngine,
+    LinkId,
+    Report,
+    SendFrame,
+    SendReliable,
+)
 from mesh.errors import DecodeError, LimitError
 from mesh.facts import (
     EngineLost,
@@ -27,12 +37,12 @@ from mesh.facts import (
     QuarantineLifted,
 )
 from mesh.flight import Flight
-from mesh.forward import ForwardOptions, Forwarder
+from mesh.forward import Forwarder, ForwardOptions
 from mesh.frames import Frame, Hello, Kind, Ready, Reject, Status, Step
 from mesh.link import PROTOCOL, Link
 from mesh.links import LinkOptions, Links, format_address
 from mesh.load import LoadRecord
-from mesh.member import Liveness, Member
+from mesh.member import Member
 from mesh.now import Now
 from mesh.relay import Relay, SendEngine
 from mesh.route import Candidate
@@ -40,7 +50,7 @@ from mesh.swim import Swim
 from mesh.swim_options import SwimOptions
 from node.errors import RequestError
 from node.policy.capacity import candidates_of, cards_of, load_record
-from node.policy.engines import EngineOptions, Engines, Replica
+from node.policy.engines import EngineOptions, Engines, EngineState, Replica
 
 Output = Effect | Fact | SendEngine
 
@@ -61,8 +71,11 @@ class NodeOptions:
     engines: EngineOptions = EngineOptions()
     flights_max: int = 1024
     """Most flights that this entry holds; a further request is refused with 429."""
-    publish_s: float = 0.25
-    """How often the node's own load figures are renewed."""
+    publish_s: float = 1.0
+    """How often the node's own load figures are renewed when nothing changes."""
+    publish_min_s: float = 0.25
+    """How soon after one another changes of load are told: a quarter of a second is fresh beside a
+    service time of seconds."""
 
 
 class NodeCore:
@@ -72,13 +85,14 @@ class NodeCore:
         """`models` maps each replica's name to the model it serves."""
         self.options = options
         self.swim = Swim(options.swim, me, random.Random(rng.getrandbits(64)))
-        self.links = Links(_hello(me), options.links)
+        self.links = Links(_hello(me), options.links, self._is_in_use)
         self.forwarder = Forwarder(self.candidates, random.Random(rng.getrandbits(64)), options.forward)
         self.engines = Engines({name: Replica(name, model) for name, model in models.items()}, options.engines)
         self.relay = Relay(self._place)
         self.draining = False
         self._engine_links: dict[LinkId, tuple[str, Link]] = {}
         self._publish_at = 0.0
+        self._published_at = 0.0
         self.decode_errors = 0
         """Frames of peers and engines whose bodies meant nothing; dropped."""
 
@@ -277,6 +291,10 @@ class NodeCore:
         self._engine_links.pop(self.engines.replicas[replica].link, None)
         return self._settle(now, self.engines.exited(now, replica, reason))
 
+    def is_at_work(self, replica: str) -> bool:
+        """Whether an engine has something to do: attempts, or its model to load."""
+        return self.relay.holds(replica) or self.engines.replicas[replica].state is EngineState.STARTING
+
     def engine_progress(self, now: Now, replica: str, layers: int, cpu_s: float) -> list[Effect]:
         """Take a sample of an engine's progress counter and processor time."""
         has_work = self.relay.holds(replica)
@@ -302,6 +320,7 @@ class NodeCore:
                 return self.engines.became_ready(now, name, Ready.read(frame))
             case Kind.STATUS:
                 replica.status = Status.read(frame)
+                self._load_changed(now)
                 return []
             case Kind.STEP:
                 replica.in_step = Step.read(frame).tickets
@@ -313,6 +332,9 @@ class NodeCore:
     def _place(self, request: Attempt) -> str | None:
         serving = self.engines.serving(request.model)
         return min(serving, key=_held_tokens).name if serving else None
+
+    def _is_in_use(self, link: LinkId, node: str) -> bool:
+        return self.relay.serves(link) or self.forwarder.is_served_by(node)
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -332,6 +354,7 @@ class NodeCore:
         return self._settle(now, outputs)
 
     def _publish(self, now: Now) -> list[Output]:
+        self._published_at = now.mono
         self._publish_at = now.mono + self.options.publish_s
         load = self._my_load()
         while True:
@@ -339,6 +362,10 @@ class NodeCore:
                 return self.swim.publish_load(now, load)
             except LimitError:
                 load = attrs.evolve(load, models=load.models[:-1])
+
+    def _load_changed(self, now: Now) -> None:
+        soonest = max(now.mono, self._published_at + self.options.publish_min_s)
+        self._publish_at = min(self._publish_at, soonest)
 
     def _my_load(self) -> LoadRecord:
         return load_record(self.me, self.engines, self.draining, self.links.lag_s)
@@ -396,12 +423,7 @@ class NodeCore:
         match fact:
             case MemberChanged(before, after):
                 effects.append(_member_report(before, after))
-                if after.liveness in (Liveness.DEAD, Liveness.LEFT):
-                    return self.forwarder.node_lost(now, after.node, after.liveness.name.lower())
-                returned = before is not None and not before.is_live
-                if returned:
-                    self.links.refresh(after.node)
-                return self.forwarder.view_changed(now)
+                return self._member_changed(now, before, after)
             case Quarantined(node, reason):
                 effects.append(Report("quarantined", (("node", self._label(node)), ("reason", reason))))
                 return self.forwarder.node_lost(now, node, reason)
@@ -421,6 +443,13 @@ class NodeCore:
                 return [*self._publish(now), *self.forwarder.view_changed(now)]
             case EngineLost(replica, reason, in_step):
                 return [*self.relay.engine_lost(replica, reason, in_step), *self._publish(now)]
+
+    def _member_changed(self, now: Now, before: Member | None, after: Member) -> list[Output]:
+        if not after.is_live:
+            return self.forwarder.node_lost(now, after.node, after.liveness.name.lower())
+        if before is not None and not before.is_live:
+            self.links.refresh(after.node)
+        return self.forwarder.view_changed(now)
 
     def _link_down(self, now: Now, link: LinkId, node: str, reason: str, primary: bool) -> list[Output]:
         outputs = self.relay.port_lost(link)

@@ -24,7 +24,10 @@ from mesh.net.links import LinkShell
 from node.core import NodeCore
 
 SAMPLE_S = 0.25
-"""How often an engine's progress and processor time are sampled."""
+"""How often an engine's progress and processor time are sampled while it has work."""
+
+IDLE_SAMPLE_S = 1.0
+"""... and how often it is looked whether it has any."""
 
 PROGRESS_BYTES = mmap.PAGESIZE
 """One shared page; the first eight bytes are the counter, little endian."""
@@ -100,7 +103,8 @@ class EngineShell:
 
     async def _sample(self, replica: str, child: _Child) -> None:
         while True:
-            await trio.sleep(SAMPLE_S)
+            at_work = self.core.is_at_work(replica)
+            await trio.sleep(SAMPLE_S if at_work else IDLE_SAMPLE_S)
             layers = int.from_bytes(child.progress[:8], "little")
             self.step(self.core.engine_progress, replica, layers, _cpu_s(child.process.pid))
 

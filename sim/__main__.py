@@ -31,7 +31,10 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed (default 0)")
     parse.add_argument("--count", type=int, default=1, metavar="N", help="run so many seeds (default 1)")
     parse.add_argument(
-        "--nodes", type=int, metavar="N", help=f"size of the mesh (default {NODES}; swarm: drawn from the seed)"
+        "--nodes",
+        type=int,
+        metavar="N",
+        help=f"size of the mesh (default {NODES}; swarm: drawn from the seed)",
     )
     parse.add_argument(
         "--minutes",
@@ -51,8 +54,8 @@ class Progress:
     seconds: float
     """Virtual time that one run takes, about."""
     count: int
-    _began: float = attrs.field(init=False, factory=time.monotonic)
-    _shown: float = attrs.field(init=False, factory=time.monotonic)
+    _began: float = attrs.field(init=False, factory=lambda: time.monotonic())
+    _shown: float = attrs.field(init=False, factory=lambda: time.monotonic())
     _passed: float = attrs.field(init=False, default=0.0)
     _runs: int = attrs.field(init=False, default=0)
     _label: str = attrs.field(init=False, default="")
@@ -93,9 +96,7 @@ def command(scenario: Scenario, arguments: argparse.Namespace) -> str:
     return f"python -m sim --scenario {scenario.name} --seed {scenario.seed}{nodes}{minutes}"
 
 
-HEADER = f"{'scenario':10}{'seed':>6}{'nodes':>6}{'virtual':>9}{'events':>9}{'clients':>8}{'moves':>6}" + (
-    f"{'pause':>7}  {'faults':24} digest"
-)
+HEADER = "scenario    seed nodes  virtual   events clients moves  pause  faults                   digest"
 
 
 def row(result: Result) -> str:

@@ -131,7 +131,9 @@ class DeafVerdictCheck:
         live = sum(row.is_live for row in host.core.swim.members())
         silent_s = host.world.time - host.heard_at
         if live > 1 and silent_s > host.core.swim.options.silence_s + 1e-6:
-            _fail(host, "deaf_verdict", f"declared {name} dead after {silent_s:.2f} s without hearing anybody")
+            _fail(
+                host, "deaf_verdict", f"declared {name} dead after {silent_s:.2f} s without hearing anybody"
+            )
 
 
 @attrs.define

@@ -302,6 +302,11 @@ class Host:
             case CloseLink(link, _):
                 if link in self._ends:
                     self.world.pipes.close(self._ends.pop(link))
+            case _:
+                self._carry_out_here(effect)
+
+    def _carry_out_here(self, effect: Effect) -> None:
+        match effect:
             case StartEngine(replica, link):
                 self._spawn(replica, link)
             case KillEngine(replica, reason):

@@ -1,8 +1,9 @@
 """Liveness: what must come true within a bound once faults have stopped.
 
+Each condition has a name, under which its failure is reported:
+
     views_agree      every running node sees every running node alive in its present life, and only
-                     those; all view digests are equal
-    dead_noticed     nodes that are down are members nowhere
+                     those, so the dead are members nowhere; all view digests are equal
     clients_served   every request has ended
     outcomes         ... and in a way that its client asked for or its entry's fate explains
     engines_back     every engine of a running node is ready again
@@ -75,12 +76,15 @@ def _waiting(client: "Client") -> str:
 
 
 def leftovers(world: "World") -> str:
-    """Say what is still held although nothing should be; empty if nothing is."""
+    """Say what is still held although nothing should be; empty if nothing is.
+
+    An engine that froze unnoticed, with nothing to do, keeps what it has until it is given work and killed.
+    """
     for host in world.running:
         if host.core.flights or host.core.relay.tickets:
             return f"{host.name} holds flights {list(host.core.flights)}, tickets {list(host.core.relay.tickets)}"
         for engine in host.engines.values():
-            if engine.core is not None and (held := engine.held):
+            if engine.core is not None and not engine.frozen and (held := engine.held):
                 return f"{engine.replica} of {host.name} {held}"
     return ""
 
@@ -93,7 +97,9 @@ def judge(world: "World", crashed: tuple[str, ...], may_fail: tuple[str, ...]) -
     for client in world.clients:
         allowed = _allowed(client, crashed)
         if client.outcome not in (*allowed, *may_fail):
-            world.fail("outcomes", f"{client.label} at {client.host.name}: {client.outcome}, not one of {allowed}")
+            world.fail(
+                "outcomes", f"{client.label} at {client.host.name}: {client.outcome}, not one of {allowed}"
+            )
 
 
 def _allowed(client: "Client", crashed: tuple[str, ...]) -> tuple[str, ...]:

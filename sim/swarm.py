@@ -85,5 +85,3 @@ def _strikes(rng: random.Random, scene: Scene, end_s: float) -> tuple[Strike, ..
     count = rng.randint(1, 10)
     times = sorted(round(rng.uniform(BEGIN_S, end_s), 3) for _ in range(count))
     return tuple(Strike(at, rng.choice(kinds).draw(rng, scene)) for at in times)
-
-

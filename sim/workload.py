@@ -55,6 +55,7 @@ class Client:
     world: "World"
     request: Request
     flight: int = 0
+    """Id of its flight; negative until the entry has taken the request."""
     outcome: str = ""
     """`done`, `cancelled`, `entry_lost`, `refused:CODE` or `failed:CODE`; empty while it goes on."""
     text: str = ""
@@ -72,6 +73,7 @@ class Client:
         request = self.request
         self._expected = expected_text(request.prompt, request.seed, request.tokens)
         self.world.clients.append(self)
+        self.flight = -len(self.world.clients)
         self.world.at(request.at, self._begin)
 
     @property
@@ -91,6 +93,7 @@ class Client:
         if self.host.core is None:
             self._end("entry_lost")
             return
+        self.host.readers[self.flight] = self._woken
         self.host.give(self._submit)
         if self.request.cancel_after_s is not None:
             self.world.at(self.world.time + self.request.cancel_after_s, self._cancel)
@@ -99,6 +102,7 @@ class Client:
         request = self.request
         parameters = Parameters(max_tokens=request.tokens, ignore_eos=True)
         attempt = Attempt(request.model, (Segment("text", request.prompt),), parameters, request.seed)
+        del self.host.readers[self.flight]
         try:
             self.flight, effects = core.submit(now, attempt, request.timeout_s)
         except RequestError as error:
@@ -108,7 +112,7 @@ class Client:
         return effects
 
     def _cancel(self) -> None:
-        if not self.outcome and self.flight and self.host.core is not None:
+        if not self.outcome and self.flight > 0 and self.host.core is not None:
             self.host.give(lambda core, now: core.cancel(now, self.flight))
 
     # -- reading ----------------------------------------------------------------------------------
@@ -143,7 +147,9 @@ class Client:
         if position != self._tokens:
             self._violate(f"a piece begins at token {position}, {self._tokens} have come")
         if text != self._expected[start : start + len(text)]:
-            self._violate(f"character {start} on: {text!r:.60}, due {self._expected[start : start + 60]!r:.60}")
+            self._violate(
+                f"character {start} on: {text!r:.60}, due {self._expected[start : start + 60]!r:.60}"
+            )
         self.text += text
         self._tokens += len(ids)
         if not self.request.read_s:

@@ -72,7 +72,7 @@ class World:
         self.time = 0.0
         self.events = 0
         self.hosts: dict[str, Host] = {}
-        self.clients: list["Client"] = []
+        self.clients: list[Client] = []
         self.struck: dict[str, int] = {}
         """How often each kind of fault has struck."""
         self.watch: Callable[[float], None] = lambda _time: None

@@ -1,9 +1,9 @@
 """Train ember-py: `python train.py --out DIR (--until-minutes M | --tokens N) [--resume DIR/checkpoint.pt]`.
 
-Theory of operation: the schedule is a function of the run's progress, which goes from 0 to 1 with the clock
-or with the tokens seen, whichever limit was given. Only the size of a batch follows the tokens in either case,
-as what a model has learnt decides how large a batch pays. `Plan.at` says what the next step is to be; the loop
-carries it out. The clock runs on while the process is stopped, so the run ends when it was told to.
+Theory of operation: everything that changes during the run is a function of its progress, which goes from 0
+to 1 with the clock or with the tokens seen, whichever limit was given. `Plan.at(progress)` says what the next
+step is to be; the loop carries it out. The clock runs on while the process is stopped, so the run ends when it
+was told to.
 Every file it leaves is replaced in one rename, so that a reader never sees half of one.
 """
 
@@ -67,10 +67,10 @@ class Plan:
     decay: float = 0.40
     long_from: float = 0.85
 
-    def at(self, progress: float, tokens: int) -> Step:
-        """Return the step to take at `progress`, 0 to 1, when `tokens` have been learnt from."""
+    def at(self, progress: float) -> Step:
+        """Return the step to take at `progress`, 0 to 1."""
         length = 2048 if progress >= self.long_from else 512
-        batch_tokens = 2048 if tokens < 2_000_000 else 4096 if tokens < 10_000_000 else 8192
+        batch_tokens = 2048 if progress < 0.10 else 4096 if progress < 0.30 else 8192
         lr_scale = min(1.0, (progress + 1e-4) / self.warm_up, (1 - progress) / self.decay)
         return Step(length, batch_tokens, max(0.0, lr_scale))
 
@@ -295,7 +295,7 @@ def train(out: Path, limit: Limit, learner: Learner, run: Run, material: Materia
     save_due = Every(SAVE_EVERY_S, FIRST_SAVE_S)
     batches = {n: microbatches(material.documents, n, SEED + run.step + n) for n in (512, 2048)}
     while (progress := limit.progress(run.elapsed_s, run.tokens)) < 1:
-        step = learner.plan.at(progress, run.tokens)
+        step = learner.plan.at(progress)
         loss = learner.step(batches[step.length], step.batch_tokens // MICROBATCH_TOKENS, step.lr_scale)
         run.step, run.tokens = run.step + 1, run.tokens + step.batch_tokens
         journal.recent.append(loss)
@@ -311,9 +311,7 @@ def train(out: Path, limit: Limit, learner: Learner, run: Run, material: Materia
         elif log_due():
             journal.log(run, progress, step)
     leave(out, learner, run, material.tokenizer)
-    journal.log(
-        run, 1.0, learner.plan.at(1.0, run.tokens), material.held_out.bits_per_byte(learner.model, 2048, 1024)
-    )
+    journal.log(run, 1.0, learner.plan.at(1.0), material.held_out.bits_per_byte(learner.model, 2048, 1024))
     print("\nended: now run finish.py", file=sys.stderr)
 
 

@@ -72,7 +72,6 @@ def _run(channel: Channel, options: argparse.Namespace) -> int:
     except ModelError as error:
         reject = Reject("model_error", str(error)[:1000], retryable=False)
         channel.send([reject.frame()])
-        channel.await_hello()
         return EXIT_MODEL
     ready = describe(options.model, runner, tuple(clock.stages))
     limits = Limits(options.step_tokens, options.running_max, options.waiting_max)

@@ -32,16 +32,16 @@ class Serving:
     _stop: str = attrs.field(init=False, default="")
 
     def __attrs_post_init__(self) -> None:
-        for index, id in enumerate(self.sequence.produced):
+        for id in self.sequence.produced:
             if not self.reason:
-                self._push(id, index + 1)
+                self._push(id)
         if not self.reason and self.sequence.remaining == 0:
             self.reason = "length"
 
     def take(self, sampled: Sampled) -> list[Frame]:
         """Return the frames for the id that the sequence has just been given."""
         position = len(self.sequence.produced) - 1
-        text = self._push(sampled.id, position + 1)
+        text = self._push(sampled.id)
         if not self.reason and self.sequence.remaining == 0:
             self.reason = "length"
         logprobs = (self._logprob(sampled),) if self.logprobs else ()
@@ -55,9 +55,9 @@ class Serving:
         position = len(self.sequence.produced)
         return [self._frame(Finish(position, self.reason, self.detokenizer.rest(), self._stop))]
 
-    def _push(self, id: int, count: int) -> str:
-        """Take the id that is number `count` into the text; note whether it ends the output."""
-        if id in self.end_ids and count > self.sequence.min_tokens:
+    def _push(self, id: int) -> str:
+        """Take the next id into the text; note whether it ends the output. Too early an end is never chosen."""
+        if id in self.end_ids:
             self.reason, self._stop = "stop", self.text.label(id).decode(errors="replace")
             return ""
         text = self.detokenizer.push(self.text.piece(id))

@@ -52,11 +52,6 @@ class Channel:
                 break
         return frames
 
-    def await_hello(self) -> None:
-        """Read until the parent has said hello: a socket closed on unread bytes loses what it has sent."""
-        while self.link.peer is None:
-            self.receive(wait=True)
-
     def _read(self, flags: int) -> list[Frame]:
         data = self.socket.recv(READ_BYTES, flags)
         if not data:

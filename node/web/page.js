@@ -225,7 +225,7 @@ function choose(mode) {
 async function mesh() {
   try {
     const [seen, models] = await Promise.all(["/v1/mesh", "/v1/models"].map(async (path) => (await fetch(path)).json()));
-    figure("entry", `entry node ${seen.name}`);
+    figure("entry", `through ${seen.name}, a mesh of ${seen.members.filter((one) => one.state === "alive").length}`);
     figure("f-entry", seen.name);
     showModels(models.data);
     showMembers(seen.members, seen.name);
@@ -260,10 +260,9 @@ function showMembers(members, entry) {
     const open = element("a", "", member.http);
     open.href = `http://${member.http}/`;
     where.append(member.name === entry || !member.http ? member.http || "no clients" : open);
-    const words = [member.state, member.quarantined && "quarantined", member.draining && "draining"].filter(Boolean);
-    row.append(element("span", "dot"), element("strong", "", member.name), element("span", "quiet", words.join(", ")), where);
-    if (serving) where.append(" · answering");
-    if (member.name === entry) where.append(" · this page");
+    const notes = { answering: serving, "this page": member.name === entry, quarantined: member.quarantined, draining: member.draining };
+    for (const [note, holds] of Object.entries(notes)) if (holds) where.append(` · ${note}`);
+    row.append(element("span", "dot"), element("strong", "", member.name), element("span", "quiet", member.state), where);
     return row;
   }));
 }

@@ -12,8 +12,9 @@ A, B, C = "a" * 16, "b" * 16, "c" * 16
 WHERE = {A: ("127.0.0.1", 1), B: ("127.0.0.1", 2), C: ("127.0.0.1", 3)}
 
 
-def links(node: str) -> Links:
-    return Links(Hello(1, node, name=node[0], gossip=format_address(WHERE[node])))
+def links(node: str, in_use: bool = True) -> Links:
+    hello = Hello(1, node, name=node[0], gossip=format_address(WHERE[node]))
+    return Links(hello, in_use=lambda link, node: in_use)
 
 
 @attrs.define
@@ -158,10 +159,40 @@ def test_a_link_silent_for_long_is_closed() -> None:
     assert [o.node for o in pair.heard[A] if isinstance(o, LinkDown)] == [B]
 
 
-def test_an_unused_link_is_closed_by_the_side_that_dialled() -> None:
+def test_a_link_that_no_request_uses_is_neither_pinged_nor_judged() -> None:
+    pair = Pair(links(A, in_use=False), links(B, in_use=False))
+    pair.send()
+    pair.run(6)
+    sent = pair.one._connections[1].link.statistics.frames_out
+    pair.frozen = True
+    pair.run(20)
+    assert pair.one._connections[1].link.statistics.frames_out == sent
+    assert not [o for o in pair.heard[A] if isinstance(o, LinkSilent)]
+
+
+def test_a_request_on_a_link_that_rested_gives_its_peer_full_time() -> None:
+    pair = Pair(links(A, in_use=False), links(B, in_use=False))
+    pair.send()
+    pair.run(20)
+    pair.frozen = True
+    pair.send(2)
+    pair.run(0.9)
+    assert not [o for o in pair.heard[A] if isinstance(o, LinkSilent)]
+    pair.run(0.6)
+    assert [o.node for o in pair.heard[A] if isinstance(o, LinkSilent)] == [B]
+
+
+def test_a_link_with_work_under_way_is_not_closed_however_quiet() -> None:
     pair = Pair()
     pair.send()
     pair.run(LinkOptions().idle_s + 1)
+    assert not [o for o in pair.heard[A] if isinstance(o, CloseLink)]
+
+
+def test_an_unused_link_is_closed_by_the_side_that_dialled() -> None:
+    pair = Pair(links(A, in_use=False), links(B, in_use=False))
+    pair.send()
+    pair.run(LinkOptions().idle_s + 2 * LinkOptions().idle_tick_s)
     assert [o.reason for o in pair.heard[A] if isinstance(o, CloseLink)] == ["idle"]
 
 
@@ -192,7 +223,7 @@ def test_whoever_does_not_greet_is_closed() -> None:
     outputs = []
     for tenth in range(1, 80):
         outputs += one.tick(Now(tenth / 10, 0))
-    assert outputs[0] == CloseLink(link, "no hello")
+    assert outputs[0] == CloseLink(link, "no hello"), "within its time, and nothing before"
 
 
 def test_broken_bytes_close_the_link_and_nothing_else() -> None:

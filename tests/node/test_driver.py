@@ -4,7 +4,17 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from mesh.effects import CloseLink, Dial, Effect, FlushLink, KillEngine, Report, SendDatagram, StartEngine, Wake
+from mesh.effects import (
+    CloseLink,
+    Dial,
+    Effect,
+    FlushLink,
+    KillEngine,
+    Report,
+    SendDatagram,
+    StartEngine,
+    Wake,
+)
 from mesh.now import Now
 from node.driver import Driver
 
@@ -47,7 +57,9 @@ class Recorder:
 
 def driver(core: Echo) -> tuple[Driver, Recorder]:
     shells = Recorder()
-    return Driver(core, lambda report: shells.asked.append(("report", report.event)), shells, shells, shells), shells
+    return Driver(
+        core, lambda report: shells.asked.append(("report", report.event)), shells, shells, shells
+    ), shells
 
 
 async def test_effects_are_carried_out_in_order() -> None:
@@ -64,7 +76,15 @@ async def test_effects_are_carried_out_in_order() -> None:
         CloseLink(1, "idle"),
     ]
     node.step(core.ask, *effects)
-    assert [asked[0] for asked in shells.asked] == ["dial", "send", "flush", "report", "start", "kill", "close"]
+    assert [asked[0] for asked in shells.asked] == [
+        "dial",
+        "send",
+        "flush",
+        "report",
+        "start",
+        "kill",
+        "close",
+    ]
 
 
 async def test_a_value_is_returned_beside_the_effects() -> None:

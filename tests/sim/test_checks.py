@@ -38,7 +38,9 @@ def caught(*faults: tuple[float, Fault], options: WorldOptions = DEFAULTS, **mor
     """Run streams under faults; return the name of the check that failed, or nothing."""
     strikes = tuple(Strike(at, fault) for at, fault in faults)
     requests, end_s = more.pop("requests", STREAMS), more.pop("end_s", 7.0)
-    scenario = Scenario("test", 3, 5, 3, requests, strikes, end_s, NAMES, options=options, bounds=SHORT, **more)
+    scenario = Scenario(
+        "test", 3, 5, 3, requests, strikes, end_s, NAMES, options=options, bounds=SHORT, **more
+    )
     result: Result = run(scenario)
     return result.violation.check if result.violation else ""
 
@@ -47,7 +49,9 @@ def core(make: Callable[..., NodeCore]) -> WorldOptions:
     return attrs.evolve(DEFAULTS, core=make)
 
 
-def with_identity(choose: Callable[[int], int], me: Member, models: dict, options: object, rng: object) -> NodeCore:
+def with_identity(
+    choose: Callable[[int], int], me: Member, models: dict, options: object, rng: object
+) -> NodeCore:
     """Build a node that chooses its generation badly."""
     identity = Identity(me.node, choose(me.identity.generation))
     return NodeCore(attrs.evolve(me, identity=identity), models, options, rng)
@@ -248,4 +252,3 @@ def test_nothing_left_catches_blocks_that_an_engine_keeps(monkeypatch: pytest.Mo
     monkeypatch.setattr("sim.checks.TicketCheck.after", lambda *_: None)
     endless = tuple(attrs.evolve(request, tokens=4000, cancel_after_s=0.3) for request in STREAMS)
     assert caught(requests=endless) == "nothing_left"
-

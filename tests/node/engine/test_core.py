@@ -146,6 +146,21 @@ def test_a_repeated_prompt_is_found_in_the_cache():
     assert accept.cached_tokens == 28
 
 
+def test_tenants_do_not_share_a_cache():
+    engine = Engine()
+    engine.open(ask("a prompt that fills some blocks", tenant="one"))
+    engine.run()
+    assert engine.open(ask("a prompt that fills some blocks", tenant="two"), 2)[0].cached_tokens == 0
+
+
+def test_priorities_are_kept_and_the_lower_comes_first():
+    engine = Engine(limits=Limits(running_max=1))
+    for flight, priority in ((1, 0), (2, 1), (3, -1)):
+        engine.open(ask(priority=priority), flight)
+    engine.run()
+    assert [flight for flight, _, verb in engine.said if isinstance(verb, Finish)] == [3, 1, 2]
+
+
 def test_frames_carry_flight_and_attempt():
     engine = Engine()
     engine.open(ask(max_tokens=2), 5, 3)

@@ -1,5 +1,6 @@
 """The engine process itself, with the toy: a real child over a real socketpair."""
 
+import contextlib
 import mmap
 import os
 import select
@@ -122,13 +123,10 @@ def test_a_killed_engines_stream_goes_on_in_another(child: Child):
         tokens = Tokens.read(child.next(Kind.TOKENS))
         text, ids = text + tokens.text, [*ids, *tokens.ids]
     child.process.send_signal(signal.SIGKILL)
-    other = Child()
-    try:
+    with contextlib.closing(Child()) as other:
         other.send(ask("move me", 9, 200, emitted=tuple(ids)).frame(1, 2))
         assert tuple(ids) == expected_ids(b"move me", 9, len(ids))
         assert text + other.text(1) == expected_text("move me", 9, 200)
-    finally:
-        other.close()
 
 
 def test_it_ends_with_its_parent_even_in_the_middle_of_a_step():
@@ -144,7 +142,7 @@ import socket, subprocess, sys
 ours, theirs = socket.socketpair()
 fd = str(theirs.fileno())
 command = [sys.executable, "-m", "node.engine", "--fd", fd, "--model", "toy", "--directory", "toy", "--deathsig"]
-child = subprocess.Popen(command, pass_fds=(theirs.fileno(),))
+child = subprocess.Popen(command, pass_fds=(theirs.fileno(),), start_new_session=True)
 theirs.close()
 while b"toy-model" not in ours.recv(65536):
     pass
@@ -154,16 +152,18 @@ sys.stdin.read()
 
 
 def test_a_frozen_engine_does_not_outlive_its_killed_parent():
-    with subprocess.Popen(
-        [sys.executable, "-c", PARENT], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as parent:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, text=True, **pipes) as parent:
         engine = os.pidfd_open(int(parent.stdout.readline()))
         signal.pidfd_send_signal(engine, signal.SIGSTOP)
         parent.kill()
         ended = select.poll()
         ended.register(engine, select.POLLIN)
-        assert ended.poll(1000 * WAIT_S), "the engine lives on"
+        outlived = not ended.poll(1000 * WAIT_S)
+        if outlived:
+            signal.pidfd_send_signal(engine, signal.SIGKILL)
         os.close(engine)
+    assert not outlived
 
 
 def test_ctrl_c_is_left_to_the_parent_and_sigterm_ends_it(child: Child):
@@ -184,23 +184,22 @@ def test_it_runs_below_its_parents_priority(child: Child):
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: (path / "config.json").write_text("{}")])
 def test_a_directory_that_is_no_model_is_an_error_in_words(tmp_path: Path, make):
     make(tmp_path)
-    child = Child(str(tmp_path))
-    reject = Reject.read(child.next(Kind.REJECT))
+    with contextlib.closing(Child(str(tmp_path))) as child:
+        assert child.process.wait(WAIT_S) == EXIT_MODEL
+        reject = Reject.read(child.next(Kind.REJECT))
     assert (reject.code, reject.retryable) == ("model_error", False)
     assert "hint: " in reject.message
-    assert child.process.wait(WAIT_S) == EXIT_MODEL
-    child.close()
 
 
 def test_progress_is_counted_on_a_shared_page():
     with tempfile.TemporaryFile() as file:
         file.truncate(COUNTER.size)
-        child = Child("toy", "--progress-fd", str(file.fileno()), keep=(file.fileno(),))
-        child.send(ask("hi", 5, 10).frame(1, 1))
-        child.text(1)
+        number = str(file.fileno())
+        with contextlib.closing(Child("toy", "--progress-fd", number, keep=(file.fileno(),))) as child:
+            child.send(ask("hi", 5, 10).frame(1, 1))
+            child.text(1)
         with mmap.mmap(file.fileno(), COUNTER.size) as page:
             assert COUNTER.unpack_from(page)[0] == 10
-        child.close()
 
 
 def test_without_a_page_nothing_is_counted():

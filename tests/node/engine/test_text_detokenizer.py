@@ -105,6 +105,17 @@ def test_a_stop_within_the_least_tokens_does_not_count():
     assert "".join(said(Detokenizer(("ab",), min_tokens=1), [b"a", b"bc"])) == ""
 
 
+@pytest.mark.parametrize(
+    ("stop", "text", "said_"), [("aab", "aaab", "a"), ("abab", "aababab", "a"), ("aa", "aaa", "")]
+)
+def test_a_stop_that_repeats_itself_is_found(stop: str, text: str, said_: str):
+    assert "".join(said(Detokenizer((stop,)), [text.encode()])) == said_
+
+
+def test_a_stop_may_begin_within_one_that_did_not_count():
+    assert "".join(said(Detokenizer(("aa",), min_tokens=2), [b"a"] * 4)) == "a"
+
+
 def test_an_empty_stop_is_no_stop():
     assert "".join(said(Detokenizer(("",)), [b"ab"])) == "ab"
 

@@ -32,6 +32,8 @@ class FakeGateway:
     closed: list[int] = attrs.Factory(list)
     open: dict[int, Flight] = attrs.Factory(dict)
     drained: bool = False
+    admits: int = 1_000_000
+    """Requests that are admitted before one breaks."""
     _events: dict[int, trio.Event] = attrs.Factory(dict)
     _nursery: trio.Nursery | None = None
     _rng: random.Random = attrs.Factory(lambda: random.Random(1))
@@ -49,6 +51,8 @@ class FakeGateway:
     def submit(self, request: Attempt, timeout_s: float | None = None) -> Stream:
         if request.model != "ember-py":
             raise RequestError("model_not_found", f"no node serves `{request.model}`", "model")
+        if len(self.submitted) == self.admits:
+            raise ZeroDivisionError("secret words")
         self.submitted.append(request)
         flight = Flight(self._rng.getrandbits(64), request)
         self.open[flight.id] = flight
@@ -137,6 +141,8 @@ class FakeGateway:
 
     async def serve(self, flight: Flight) -> None:
         """Answer as asked: `max_tokens` tokens, at the pace, moving to node-c after twenty."""
+        if flight.ended:
+            return
         self.accept(flight, "node-b")
         for index in range(flight.request.parameters.max_tokens or len(TEXT)):
             await trio.sleep(self.pace_s)
@@ -145,7 +151,7 @@ class FakeGateway:
             if flight.ended:
                 return
             self.say(flight)
-        self.finish(flight)
+        self.finish(flight, "length" if flight.request.parameters.max_tokens else "stop")
 
 
 def _member(name: str, state: str, number: int) -> dict[str, Any]:

@@ -31,7 +31,12 @@ def test_a_ready_engine_tells_its_figures() -> None:
     assert (model.ready, model.digest, model.policy, model.context_max) == (True, "digest", "policy", 2048)
     assert (model.queued_tokens, model.running, model.kv_free_ratio, record.lag_ms) == (500, 5, 0.25, 100)
     (candidate,) = candidates_of("m", [(ONE, record)], ONE.node, lambda node: True)
-    assert (candidate.node, candidate.local, candidate.queued_tokens, candidate.tokens_per_s) == (ONE.node, True, 500, 50)
+    assert (candidate.node, candidate.local, candidate.queued_tokens, candidate.tokens_per_s) == (
+        ONE.node,
+        True,
+        500,
+        50,
+    )
 
 
 def test_an_engine_that_is_not_exact_promises_no_policy() -> None:

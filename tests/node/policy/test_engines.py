@@ -95,6 +95,15 @@ def test_slow_is_not_frozen() -> None:
     assert kills(by_processor, [(n, True, 7, n / 10) for n in range(60)]) == []
 
 
+def test_frozen_while_it_loads_is_killed_after_a_longer_patience() -> None:
+    e = engines()
+    e.start(at(0), e.replicas["toy"], 1)
+    still = [(float(n), False, 0, 0.1) for n in range(40)]
+    assert kills(e, still) == [EngineOptions().frozen_start_s]
+    working = [(40.0 + n, False, 0, 0.1 * n) for n in range(2, 80)]
+    assert kills(e, working) == []
+
+
 def test_idle_is_not_frozen() -> None:
     e = engines()
     ready(e, 0)

@@ -8,7 +8,6 @@ import pytest
 from node.cli.fleet import ANY_PORTS, Fleet
 
 
-
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A fleet whose nodes end with the test."""

@@ -79,20 +79,26 @@ def test_an_entry_without_a_model_serves_through_its_peers(fleet: Fleet) -> None
     entry = fleet["entry"]
     assert fleet["worker"].http == "" and entry.engines == []
     wait_until(lambda: entry.ask("/health/ready") == "ready", 20, "the entry to know of a model")
-    status, answer = post(entry, "/v1/completions", {"model": "toy", "prompt": "x", "max_tokens": 9, "seed": 4})
+    status, answer = post(
+        entry, "/v1/completions", {"model": "toy", "prompt": "x", "max_tokens": 9, "seed": 4}
+    )
     assert (status, answer["choices"][0]["text"]) == (200, expected_text("x", 4, 9))
     assert answer["inferno"]["worker"] == "worker"
 
 
 @pytest.mark.parametrize("spoil", ["empty", "truncated", "file"])
-def test_a_broken_model_is_explained_and_the_rest_of_the_node_lives(fleet: Fleet, tmp_path: Path, spoil: str) -> None:
+def test_a_broken_model_is_explained_and_the_rest_of_the_node_lives(
+    fleet: Fleet, tmp_path: Path, spoil: str
+) -> None:
     directory = broken_model(tmp_path / "broken", spoil)
     fleet.start("n1", *ANY_PORTS, "--model", "toy", "--model", str(directory)).wait_ready_file()
     member = fleet["n1"]
     wait_until(lambda: "model_broken" in member.log.read_text(), 30, "the model to be refused")
     line = next(line for line in member.log.read_text().splitlines() if "model_broken" in line)
     assert "hint:" in line and str(directory) in line
-    status, answer = post(member, "/v1/completions", {"model": "toy", "prompt": "x", "max_tokens": 3, "seed": 1})
+    status, answer = post(
+        member, "/v1/completions", {"model": "toy", "prompt": "x", "max_tokens": 3, "seed": 1}
+    )
     assert (status, answer["choices"][0]["text"]) == (200, expected_text("x", 1, 3))
 
 
@@ -105,7 +111,9 @@ def broken_model(directory: Path, spoil: str) -> Path:
         whole = Path(__file__).parents[3] / "node" / "models" / "ember-py"
         for file in whole.iterdir():
             data = file.read_bytes()
-            (directory / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".safetensors" else data)
+            (directory / file.name).write_bytes(
+                data[: len(data) // 2] if file.suffix == ".safetensors" else data
+            )
     return directory
 
 
@@ -119,7 +127,12 @@ def broken_model(directory: Path, spoil: str) -> Path:
         ("/v1/completions", {"model": "toy", "prompt": "x", "max_tokens": 10**30}, 400, "digits"),
         ("/v1/completions", {"model": "toy", "prompt": "x" * 100_000}, 400, "8192"),
         ("/v1/chat/completions", {"model": "toy", "messages": []}, 400, "messages"),
-        ("/v1/chat/completions", {"model": "toy", "messages": [{"role": "user", "content": "x"}], "tools": [{}]}, 400, "tools"),
+        (
+            "/v1/chat/completions",
+            {"model": "toy", "messages": [{"role": "user", "content": "x"}], "tools": [{}]},
+            400,
+            "tools",
+        ),
         ("/v1/nowhere", {}, 404, "/v1/nowhere"),
     ],
 )

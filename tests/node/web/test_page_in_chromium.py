@@ -86,7 +86,11 @@ def test_a_prompt_is_completed_and_the_move_is_seen(browser, ports: Ports):
     assert [text(browser, f"f-{name}") for name in ("entry", "worker", "moves")] == ["node-a", "node-c", "1"]
     assert float(text(browser, "f-rate")) > 1
     [attempt] = ports.gateway.submitted
-    assert (attempt.seed, attempt.parameters.max_tokens, attempt.prompt[0].text) == (7, 40, "# Lib/json/tool.py\n")
+    assert (attempt.seed, attempt.parameters.max_tokens, attempt.prompt[0].text) == (
+        7,
+        40,
+        "# Lib/json/tool.py\n",
+    )
     assert complaints(browser) == []
     save(browser, "page.png")
 
@@ -95,7 +99,9 @@ def test_the_mesh_is_shown(browser, ports: Ports):
     open_page(browser, ports)
     wait_for(browser, lambda _: "node-c" in text(browser, "members"))
     rows = [row.text for row in browser.find_elements("css selector", "#members li")]
-    assert [word in row for row, word in zip(rows, ("this page", "alive", "suspect"), strict=True)] == [True] * 3
+    assert [word in row for row, word in zip(rows, ("this page", "alive", "suspect"), strict=True)] == [
+        True
+    ] * 3
 
 
 def test_stop_cancels_the_flight(browser, ports: Ports):
