@@ -17,7 +17,7 @@ from torch import Tensor
 from kernels.op import Case, Op, normal
 
 SLICE = 1024
-"""Longest k in one product; the longest that stayed invariant on AMX (research/engine.md, section 3)."""
+"""Longest k in one product; the longest that stayed invariant on a Sapphire Rapids with AMX."""
 
 _pack = torch.ops.mkldnn._reorder_linear_weight.default
 _linear = torch.ops.mkldnn._linear_pointwise.default

@@ -10,6 +10,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from kernels._triton import Launch
+
 Arguments = tuple[object, ...]
 
 
@@ -24,6 +26,14 @@ class Case:
 
 
 @attrs.frozen
+class Build:
+    """Production shapes of an op's Triton kernels, on meta tensors: what the ahead-of-time gate compiles."""
+
+    name: str
+    launches: Callable[[], tuple[Launch, ...]]
+
+
+@attrs.frozen
 class Op:
     """A kernel's record: parity tests, the bench and the docs walk over `kernels.OPS`."""
 
@@ -33,6 +43,7 @@ class Op:
     cases: tuple[Case, ...]
     roundings: int = 2
     """How many times a value is rounded to the working dtype on its way to the output."""
+    builds: tuple[Build, ...] = ()
 
 
 def tolerance(op: Op, case: Case, dtype: torch.dtype) -> float:

@@ -5,10 +5,18 @@ by the number of operator calls on a CPU at batch 1. The statistics are fp32 wha
 normalised value is rounded to x's dtype before the weight, as Hugging Face does.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from kernels.op import Case, Op, normal
+from kernels._triton import FLOATS, Launch, check, check_dense, kernel, power_of_two
+from kernels.op import Build, Case, Op, normal
+
+if TYPE_CHECKING:
+    import triton.language as tl
 
 
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -25,6 +33,48 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return (wide * scale).to(x.dtype).mul_(weight)
 
 
+@kernel("rows", needs=("wide loads",))
+def _rms_norm(
+    x, weight, y, rows, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, BLOCK)
+    inside = (row < rows)[:, None] & (column < WIDTH)[None, :]
+    at = row[:, None] * WIDTH + column[None, :]
+    wide = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    mean = tl.div_rn(tl.sum(wide * wide, axis=1), tl.full([ROWS], WIDTH, tl.float32))
+    scale = tl.div_rn(tl.full([ROWS], 1.0, tl.float32), tl.sqrt_rn(mean + eps))
+    normal = (wide * scale[:, None]).to(y.dtype.element_ty).to(tl.float32)
+    by = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+    tl.store(y + at, normal * by[None, :], mask=inside)
+
+
+def rms_norm_launch(x: Tensor, weight: Tensor, y: Tensor, eps: float) -> Launch:
+    """One program per row, or per few narrow rows; a row's sum has the same shape in any batch."""
+    width = x.shape[-1]
+    check("x", x, *FLOATS, shape=(*(None,) * (x.dim() - 1), width))
+    check("weight", weight, x.dtype, shape=(width,))
+    check_dense("x", x, x.dim())
+    block = power_of_two(width)
+    together = max(1, 256 // block)
+    rows = x.numel() // width
+    arguments = {"x": x, "weight": weight, "y": y, "rows": rows, "eps": eps}
+    arguments |= {"WIDTH": width, "BLOCK": block, "ROWS": together}
+    return Launch(_rms_norm, (-(-rows // together),), arguments, warps=min(16, max(1, block // 512)))
+
+
+def rms_norm_triton(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Normalise rows of x: [..., width], contiguous, in one launch. ValueError for anything else."""
+    y = torch.empty_like(x)
+    rms_norm_launch(x, weight, y, eps).run()
+    return y
+
+
+def _build(rows: int, width: int) -> tuple[Launch]:
+    x = torch.empty(rows, width, dtype=torch.bfloat16, device="meta")
+    return (rms_norm_launch(x, x[0], torch.empty_like(x), 1e-5),)
+
+
 def _case(name: str, *shape: int) -> Case:
     def make(generator: torch.Generator, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
         return normal(generator, dtype, *shape), normal(generator, dtype, shape[-1]), 1e-5
@@ -35,7 +85,7 @@ def _case(name: str, *shape: int) -> Case:
 OP = Op(
     name="rms_norm",
     reference=rms_norm_reference,
-    implementations={"torch": rms_norm},
+    implementations={"torch": rms_norm, "triton": rms_norm_triton},
     cases=(
         _case("one element", 1, 1),
         _case("one row", 1, 256),
@@ -43,5 +93,9 @@ OP = Op(
         _case("per head", 5, 3, 64),
         _case("no rows", 0, 64),
         _case("many rows", 257, 768),
+    ),
+    builds=(
+        Build("bf16, width 4096", lambda: _build(8, 4096)),
+        Build("bf16, head of 128", lambda: _build(320, 128)),
     ),
 )

@@ -9,10 +9,18 @@ cos, sin: [rows, 1, d] fp32, sin's first half negated. cache: one layer's pages,
 Moves every q, k, v element twice: limited by memory, on a CPU at batch 1 by the number of operator calls.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from kernels.op import Case, Op, normal
+from kernels._triton import FLOATS, Launch, check, check_dense, kernel, power_of_two
+from kernels.op import Build, Case, Op, normal
+
+if TYPE_CHECKING:
+    import triton.language as tl
 
 
 def rope_angles(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +59,87 @@ def rope_store(qkv: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, page: Tenso
     return qkv
 
 
+@kernel(needs=("wide loads",))
+def _rope_store(
+    qkv,
+    cos,
+    sin,
+    cache,
+    page,
+    slot,
+    page_stride,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    PAGE: tl.constexpr,
+    LANES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    lane = (tl.program_id(1) * LANES + tl.arange(0, LANES))[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    inside = (lane < HEADS + 2 * KV_HEADS) & (column < HALF)
+    at = qkv + (row * (HEADS + 2 * KV_HEADS) + lane) * 2 * HALF + column
+    low = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+    high = tl.load(at + HALF, mask=inside, other=0.0).to(tl.float32)
+    angle = row * 2 * HALF + column
+    shown = column < HALF
+    low_cos = tl.load(cos + angle, mask=shown, other=0.0)
+    low_sin = tl.load(sin + angle, mask=shown, other=0.0)
+    high_cos = tl.load(cos + angle + HALF, mask=shown, other=0.0)
+    high_sin = tl.load(sin + angle + HALF, mask=shown, other=0.0)
+    turns = lane < HEADS + KV_HEADS
+    new_low = tl.where(turns, low * low_cos + high * low_sin, low).to(qkv.dtype.element_ty)
+    new_high = tl.where(turns, high * high_cos + low * high_sin, high).to(qkv.dtype.element_ty)
+    tl.store(at, new_low, mask=inside & turns)
+    tl.store(at + HALF, new_high, mask=inside & turns)
+    line = (lane - HEADS) * PAGE + tl.load(slot + row)  # keys' heads, then values', as in qkv
+    to = cache + tl.load(page + row) * page_stride + line * 2 * HALF + column
+    tl.store(to, new_low, mask=inside & (lane >= HEADS))
+    tl.store(to + HALF, new_high, mask=inside & (lane >= HEADS))
+
+
+def rope_store_launch(
+    qkv: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, page: Tensor, slot: Tensor
+) -> Launch:
+    """One program per row and some of its lanes: about a thousand pairs."""
+    rows, lanes, width = qkv.shape
+    kv_heads, tokens = cache.shape[2:4]
+    check("qkv", qkv, *FLOATS, shape=(None, lanes, width // 2 * 2))
+    check("cache", cache, qkv.dtype, shape=(None, 2, kv_heads, tokens, width))
+    for name, tensor in (("cos", cos), ("sin", sin)):
+        check(name, tensor, torch.float32, shape=(rows, 1, width))
+        check_dense(name, tensor, 3)
+    for name, tensor in (("page", page), ("slot", slot)):
+        check(name, tensor, torch.int64, shape=(rows,))
+        check_dense(name, tensor, 1)
+    check_dense("qkv", qkv, 3)
+    check_dense("cache", cache, 4)
+    half = width // 2
+    block = power_of_two(half)
+    together = min(power_of_two(lanes), max(1, 1024 // block))
+    arguments = {"qkv": qkv, "cos": cos, "sin": sin, "cache": cache, "page": page, "slot": slot}
+    arguments |= {"page_stride": cache.stride(0), "HEADS": lanes - 2 * kv_heads, "KV_HEADS": kv_heads}
+    arguments |= {"HALF": half, "PAGE": tokens, "LANES": together, "BLOCK": block}
+    return Launch(_rope_store, (rows, -(-lanes // together)), arguments)
+
+
+def rope_store_triton(
+    qkv: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, page: Tensor, slot: Tensor
+) -> Tensor:
+    """As `rope_store`, in one launch. All contiguous but the cache's first dim; ValueError otherwise."""
+    rope_store_launch(qkv, cos, sin, cache, page, slot).run()
+    return qkv
+
+
+def _build() -> tuple[Launch]:
+    qkv = torch.empty(8, 48, 128, dtype=torch.bfloat16, device="meta")
+    angles = torch.empty(8, 1, 128, device="meta")
+    places = torch.empty(8, dtype=torch.int64, device="meta")
+    cache = qkv.new_empty(64, 32, 2, 8, 64, 128)[:, 0]  # one layer of 32
+    return (rope_store_launch(qkv, angles, angles, cache, places, places),)
+
+
 def _case(name: str, rows: int, heads: int, kv_heads: int, width: int) -> Case:
     def make(generator: torch.Generator, dtype: torch.dtype) -> tuple[Tensor, ...]:
         positions = torch.randperm(64, generator=generator)[:rows]
@@ -65,7 +154,7 @@ def _case(name: str, rows: int, heads: int, kv_heads: int, width: int) -> Case:
 OP = Op(
     name="rope_store",
     reference=rope_store_reference,
-    implementations={"torch": rope_store},
+    implementations={"torch": rope_store, "triton": rope_store_triton},
     cases=(
         _case("one row", 1, 1, 1, 2),
         _case("grouped", 33, 4, 2, 64),
@@ -73,4 +162,5 @@ OP = Op(
         _case("no rows", 0, 4, 2, 64),
         _case("all slots", 64, 2, 2, 128),
     ),
+    builds=(Build("bf16, 32 + 2 * 8 heads of 128", _build),),
 )

@@ -12,17 +12,26 @@ scores: [rows, vocabulary] fp32; keys: [rows] int64. About twenty passes over th
 when the vocabulary is large.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from kernels.op import Case, Op
+from kernels._triton import Launch, check, check_dense, kernel
+from kernels.op import Build, Case, Op
+
+if TYPE_CHECKING:
+    import triton.language as tl
 
 GOLDEN = 0x9E3779B97F4A7C15
 """2^64 over the golden ratio, odd: consecutive ids land far apart (Knuth, volume 3, section 6.4)."""
 MIX = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
 """MurmurHash3's fmix64 multipliers (Appleby, public domain)."""
+BLOCK = 1024
+"""Tokens per program of the Triton kernel."""
 _MASK = (1 << 64) - 1
 
 
@@ -78,6 +87,56 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
+@kernel("vocabulary")
+def _gumbel(
+    keys,
+    noise,
+    vocabulary,
+    GOLDEN: tl.constexpr,
+    FIRST: tl.constexpr,
+    SECOND: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    h = tl.load(keys + row).to(tl.uint64, bitcast=True) + token.to(tl.uint64) * GOLDEN
+    h = (h ^ (h >> 33)) * FIRST
+    h = (h ^ (h >> 33)) * SECOND
+    h = h ^ (h >> 33)
+    u = ((h >> 11).to(tl.int64).to(tl.float32) + 0.5) * 1.1102230246251565e-16  # 2^-53
+    u = tl.minimum(u, 0.99999994)  # 1 - 2^-24
+    rest = 1.0 - u
+    known = tl.where(rest == 1.0, 1.0, tl.div_rn(u, tl.where(rest == 1.0, 1.0, 1.0 - rest)))
+    e = tl.where(rest == 1.0, u, -tl.log(rest) * known)
+    tl.store(noise + row * vocabulary + token, -tl.log(e), mask=token < vocabulary)
+
+
+def gumbel_launch(keys: Tensor, noise: Tensor) -> Launch:
+    """One program per row and `BLOCK` tokens."""
+    check("keys", keys, torch.int64, shape=(None,))
+    check_dense("keys", keys, 1)
+    vocabulary = noise.shape[1]
+    arguments = {"keys": keys, "noise": noise, "vocabulary": vocabulary}
+    arguments |= {"GOLDEN": GOLDEN, "FIRST": MIX[0], "SECOND": MIX[1], "BLOCK": BLOCK}
+    return Launch(_gumbel, (len(keys), -(-vocabulary // BLOCK)), arguments)
+
+
+def gumbel_triton(keys: Tensor, vocabulary: int) -> Tensor:
+    """As `gumbel`, in one launch that writes each element once and reads nothing but the keys.
+
+    log1p is Kahan's: for w = 1 - u in fp32, log1p(-u) = log(w) * u / (1 - w), and -u where w is 1. The
+    rounding of w cancels (Higham, Accuracy and Stability, section 1.14.1).
+    """
+    noise = torch.empty(len(keys), vocabulary, device=keys.device)
+    gumbel_launch(keys, noise).run()
+    return noise
+
+
+def _build() -> tuple[Launch]:
+    keys = torch.empty(8, dtype=torch.int64, device="meta")
+    return (gumbel_launch(keys, torch.empty(8, 128_256, device="meta")),)
+
+
 def _case(name: str, rows: int, vocabulary: int) -> Case:
     def make(generator: torch.Generator, _dtype: torch.dtype) -> tuple[Tensor, int]:
         return torch.randint(-(2**62), 2**62, (rows,), generator=generator), vocabulary
@@ -88,11 +147,12 @@ def _case(name: str, rows: int, vocabulary: int) -> Case:
 OP = Op(
     name="gumbel",
     reference=gumbel_reference,
-    implementations={"torch": gumbel},
+    implementations={"torch": gumbel, "triton": gumbel_triton},
     cases=(
         _case("one token", 5, 1),
         _case("odd vocabulary", 3, 97),
         _case("no rows", 0, 16),
         _case("many tokens", 2, 4096),
     ),
+    builds=(Build("128 256 tokens", _build),),
 )

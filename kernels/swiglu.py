@@ -4,11 +4,22 @@ x: [rows, 2 * width], the gate's half first, as one fused linear yields it; y: [
 moved per element made: limited by memory. silu is rounded to x's dtype before the product, as in Hugging Face.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.op import Case, Op, normal
+from kernels._triton import FLOATS, Launch, check, check_dense, kernel
+from kernels.op import Build, Case, Op, normal
+
+if TYPE_CHECKING:
+    import triton.language as tl
+
+BLOCK = 1024
+"""Columns per program of the Triton kernel: 16 bytes of each half per thread of four warps, at 2 bytes."""
 
 
 def swiglu_reference(x: Tensor) -> Tensor:
@@ -30,6 +41,38 @@ def swiglu(x: Tensor) -> Tensor:
     return F.silu(gate).mul_(up)
 
 
+@kernel(needs=("wide loads",))
+def _swiglu(x, y, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < WIDTH
+    gate = tl.load(x + row * 2 * WIDTH + column, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(x + row * 2 * WIDTH + WIDTH + column, mask=inside, other=0.0).to(tl.float32)
+    silu = tl.div_rn(gate, 1 + tl.exp(-gate)).to(y.dtype.element_ty).to(tl.float32)
+    tl.store(y + row * WIDTH + column, silu * up, mask=inside)
+
+
+def swiglu_launch(x: Tensor, y: Tensor) -> Launch:
+    """One program per row and `BLOCK` columns."""
+    check("x", x, *FLOATS, shape=(None, None))
+    check_dense("x", x, 2)
+    rows, width = len(x), x.shape[1] // 2
+    check("y", y, x.dtype, shape=(rows, width))
+    return Launch(_swiglu, (rows, -(-width // BLOCK)), {"x": x, "y": y, "WIDTH": width, "BLOCK": BLOCK})
+
+
+def swiglu_triton(x: Tensor) -> Tensor:
+    """silu(gate) * up on x: [rows, 2 * width], contiguous, in one launch. ValueError for anything else."""
+    y = x.new_empty(len(x), x.shape[1] // 2)
+    swiglu_launch(x, y).run()
+    return y
+
+
+def _build() -> tuple[Launch]:
+    x = torch.empty(8, 2 * 14336, dtype=torch.bfloat16, device="meta")
+    return (swiglu_launch(x, x[:, :14336]),)
+
+
 def _case(name: str, rows: int, width: int) -> Case:
     return Case(name, lambda generator, dtype: (normal(generator, dtype, rows, 2 * width),))
 
@@ -37,12 +80,14 @@ def _case(name: str, rows: int, width: int) -> Case:
 OP = Op(
     name="swiglu",
     reference=swiglu_reference,
-    implementations={"torch": swiglu},
+    implementations={"torch": swiglu, "triton": swiglu_triton},
     cases=(
         _case("one element", 1, 1),
         _case("one row", 1, 768),
         _case("odd width", 5, 97),
         _case("no rows", 0, 64),
         _case("many rows", 129, 512),
+        _case("more than a program's columns", 2, 1500),
     ),
+    builds=(Build("bf16, width 14336", _build),),
 )

@@ -3,7 +3,7 @@
 A token is a pure function of (model digest, numerical policy, prompt, emitted
 ids, sampling parameters, seed, position). An OPEN frame carries all of these, so
 the token log is the only checkpoint: whoever receives it recomputes the cache
-and continues with the next token (ARCHITECTURE, sections 1 and 5).
+and continues with the next token (docs/explanation/architecture.md).
 """
 
 import attrs

@@ -3,7 +3,7 @@
 Each check has a name, looks at one host after it has handled an input, and ends
 the run with `Violation` where it fails. `tests/sim/test_checks.py` plants a bug
 for each and sees it caught; a check without such a test does not count. The
-names in brackets are those of research/mesh.md, section 11b.
+names in brackets number the invariants in docs/explanation/simulation.md.
 
     text_exact          (in `sim.workload`) clients get their text, each token once, in order
     account_ages        an account never gets older (generation, incarnation) while it is known [S1]

@@ -1,56 +1,19 @@
-"""Faults: each is a frozen class with parameters that does itself to a world, scripted or drawn.
+"""The kinds of fault: each a frozen class with parameters that does itself to a world, scripted or drawn.
 
 To add one, write its class and name it in `FAULTS`. A fault with `for_s` undoes
-itself after so many seconds; `recover` undoes all that are still at work.
+itself after so many seconds.
 """
 
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
+from sim.fault import Fault, Scene, later, lay
 from sim.network import Rule, partition
 
 if TYPE_CHECKING:
     from sim.world import World
-
-
-@attrs.frozen
-class Scene:
-    """What a fault may be drawn for."""
-
-    hosts: tuple[str, ...]
-    spared: tuple[str, ...] = ()
-    """Entries of clients who must see their streams through: never crashed."""
-    for_s_max: float = 8.0
-
-    def victim(self, rng: random.Random) -> str:
-        """Draw a host that may be crashed."""
-        return rng.choice([name for name in self.hosts if name not in self.spared])
-
-    def anyone(self, rng: random.Random) -> str:
-        """Draw a host."""
-        return rng.choice(self.hosts)
-
-    def while_s(self, rng: random.Random) -> float:
-        """Draw a duration; short ones are likelier."""
-        return round(min(self.for_s_max, 0.1 + rng.expovariate(1 / 2.5)), 3)
-
-
-class Fault(Protocol):
-    """Something that goes wrong."""
-
-    @classmethod
-    def draw(cls, rng: random.Random, scene: Scene) -> Self:
-        """Draw parameters."""
-
-    def strike(self, world: "World") -> None:
-        """Do it to a world; nothing if it makes no sense there now."""
-
-
-def _later(world: "World", seconds: float, undo: Callable[[], None]) -> None:
-    world.at(world.time + seconds, undo)
 
 
 # -- processes ------------------------------------------------------------------------------------
@@ -100,7 +63,7 @@ class CrashRestart:
 
     def strike(self, world: "World") -> None:
         Crash(self.host, self.power).strike(world)
-        _later(world, self.for_s, lambda: Restart(self.host).strike(world))
+        later(world, self.for_s, lambda: Restart(self.host).strike(world))
 
 
 @attrs.frozen
@@ -119,7 +82,7 @@ class Pause:
         host = world[self.host]
         if host.core is not None and not host.paused:
             host.pause(self.engines)
-            _later(world, self.for_s, host.resume)
+            later(world, self.for_s, host.resume)
 
 
 @attrs.frozen
@@ -136,7 +99,7 @@ class SlowNode:
 
     def strike(self, world: "World") -> None:
         world[self.host].cost_s = self.cost_s
-        _later(world, self.for_s, lambda: setattr(world[self.host], "cost_s", 0.0))
+        later(world, self.for_s, lambda: setattr(world[self.host], "cost_s", 0.0))
 
 
 @attrs.frozen
@@ -202,17 +165,10 @@ class SlowEngine:
     def strike(self, world: "World") -> None:
         for engine in world[self.host].engines.values():
             engine.slowness = self.factor
-            _later(world, self.for_s, lambda engine=engine: setattr(engine, "slowness", 1.0))
+            later(world, self.for_s, lambda engine=engine: setattr(engine, "slowness", 1.0))
 
 
 # -- the network ----------------------------------------------------------------------------------
-
-
-def _lay(world: "World", for_s: float, *rules: Rule) -> None:
-    """Put rules in force for a while, under a name of their own."""
-    name = f"fault {sum(world.struck.values())}"
-    world.network.lay(name, *rules)
-    _later(world, for_s, lambda: world.network.lift(name))
 
 
 @attrs.frozen
@@ -229,7 +185,7 @@ class Partition:
 
     def strike(self, world: "World") -> None:
         others = tuple(name for name in world.hosts if name not in self.group)
-        _lay(world, self.for_s, *partition((self.group, others)))
+        lay(world, self.for_s, *partition((self.group, others)))
 
 
 @attrs.frozen
@@ -247,7 +203,7 @@ class OneWayCut:
 
     def strike(self, world: "World") -> None:
         rule = Rule(frozenset((self.source,)), frozenset((self.target,)), cut=True)
-        _lay(world, self.for_s, rule)
+        lay(world, self.for_s, rule)
 
 
 @attrs.frozen
@@ -262,7 +218,7 @@ class Loss:
         return cls(round(rng.choice((0.02, 0.1, 0.3, 0.5)), 2), scene.while_s(rng))
 
     def strike(self, world: "World") -> None:
-        _lay(world, self.for_s, Rule(loss=self.share))
+        lay(world, self.for_s, Rule(loss=self.share))
 
 
 @attrs.frozen
@@ -278,7 +234,7 @@ class Delay:
         return cls(rng.choice((0.0, 0.02, 0.1)), rng.choice((0.005, 0.05, 0.2)), scene.while_s(rng))
 
     def strike(self, world: "World") -> None:
-        _lay(world, self.for_s, Rule(delay_s=self.delay_s, jitter_s=self.jitter_s))
+        lay(world, self.for_s, Rule(delay_s=self.delay_s, jitter_s=self.jitter_s))
 
 
 @attrs.frozen
@@ -293,7 +249,7 @@ class Duplicate:
         return cls(rng.choice((0.05, 0.3, 1.0)), scene.while_s(rng))
 
     def strike(self, world: "World") -> None:
-        _lay(world, self.for_s, Rule(duplicate=self.share))
+        lay(world, self.for_s, Rule(duplicate=self.share))
 
 
 FAULTS: tuple[type[Fault], ...] = (
@@ -313,35 +269,3 @@ FAULTS: tuple[type[Fault], ...] = (
     Duplicate,
 )
 """Every kind, in the order in which they are drawn. Poisonous requests are drawn with the workload."""
-
-
-@attrs.frozen
-class Strike:
-    """A fault and its time."""
-
-    at: float
-    fault: Fault
-
-
-def plan(world: "World", strikes: tuple[Strike, ...]) -> None:
-    """Let faults strike at their times; each is counted and traced as it does."""
-    for strike in strikes:
-        world.at(strike.at, lambda fault=strike.fault: _strike(world, fault))
-
-
-def _strike(world: "World", fault: Fault) -> None:
-    kind = type(fault).__name__
-    world.struck[kind] = world.struck.get(kind, 0) + 1
-    world.note("fault", repr(fault))
-    fault.strike(world)
-
-
-def recover(world: "World", core: tuple[str, ...]) -> None:
-    """Undo whatever is still at work on the hosts of `core`, and heal the network; the rest stay as they are."""
-    world.note("network", "healed")
-    world.network.heal()
-    for host in world.hosts.values():
-        host.cost_s = 0.0
-        if host.name in core:
-            host.resume()
-            Restart(host.name).strike(world)

@@ -1,14 +1,11 @@
 """A host: one machine, on which one life of a node runs after another.
 
 It is the driver of `node.core.NodeCore` in virtual time: it hands in inputs with
-the node's own clocks, carries out effects, and keeps one tick due at the core's
-next deadline. As in the trio driver, what has arrived is handed over before a
-tick. While the process is stopped or busy its inputs queue up, and are handed
-over in one burst. Each life has a monotonic origin of its own, so clocks of
-different nodes cannot be compared by mistake.
+the node's own clocks, in the order that `sim.loop` decides, carries out effects,
+and keeps one tick due at the core's next deadline. Each life has a monotonic
+origin of its own, so clocks of different nodes cannot be compared by mistake.
 """
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,6 +30,7 @@ from mesh.member import Member
 from mesh.now import Now
 from node.core import NodeCore
 from sim.engine import LOAD_S, SPAWN_S, Engine
+from sim.loop import Input, Loop
 from sim.pipe import End
 from sim.stream import random_of, seed_of
 
@@ -48,13 +46,9 @@ SOCKET_BYTES = 212_992
 SAMPLE_S = 0.25
 """How often the driver samples its engines' progress."""
 
-DRAIN_MAX = 256
-"""Inputs that the driver takes before it ticks, however many wait."""
-
 ROUNDING_S = 1e-6
 """A tick this much too early is only the rounding of the clock's origin."""
 
-Input = Callable[[NodeCore, Now], list[Effect]]
 Reader = Callable[[], None]
 
 
@@ -87,16 +81,10 @@ class Host:
     readers: dict[int, Reader] = attrs.Factory(dict)
     """Who serves which flight's client."""
     _ends: dict[LinkId, End] = attrs.field(init=False, factory=dict)
-    _inbox: deque[Input] = attrs.field(init=False, factory=deque)
+    _loop: Loop | None = attrs.field(init=False, default=None)
+    """The running life's."""
     _buffered: int = attrs.field(init=False, default=0)
-    _busy_until: float = attrs.field(init=False, default=0.0)
-    _pumping: bool = attrs.field(init=False, default=False)
-    _pump_at: float = attrs.field(init=False, default=0.0)
-    _drained: int = attrs.field(init=False, default=0)
-    """Inputs since the last tick fell due."""
-    _tick_at: float | None = attrs.field(init=False, default=None)
-    """When a tick is planned."""
-    _tick_due: bool = attrs.field(init=False, default=False)
+    """Bytes in the UDP socket."""
     _origin_s: float = attrs.field(init=False, default=0.0)
     _mono: float = attrs.field(init=False, default=0.0)
     _pids: int = attrs.field(init=False, default=0)
@@ -127,7 +115,8 @@ class Host:
         rng = random_of(self.world.seed, "node", self.name, self.generation)
         self.powered, self.paused, self.inputs, self.ticks = True, False, 0, 0
         self._origin_s, self._mono = float(rng.randrange(2**20)), 0.0
-        self._busy_until = self._pump_at = self.heard_at = self.world.time
+        self.heard_at = self.world.time
+        self._loop = Loop(self, lambda: self.world.time, self.world.at)
         me = Member(
             Identity(self.id, self.generation), self.name, self.address, models=tuple(self.models.values())
         )
@@ -140,9 +129,8 @@ class Host:
         if self.core is None:
             return
         self.world.note(self.name, "crashed", power=power)
-        self.core, self.powered, self._tick_at, self._tick_due = None, not power, None, False
-        self._buffered = self._drained = 0
-        self._inbox.clear()
+        self._loop.closed = True
+        self.core, self._loop, self.powered, self.paused, self._buffered = None, None, not power, False, 0
         for end in self._ends.values():
             (self.world.pipes.vanish if power else self.world.pipes.close)(end)
         for engine in self.engines.values():
@@ -165,63 +153,30 @@ class Host:
         if self.paused:
             self.paused = False
             self.world.note(self.name, "resumed")
-            self._pump()
+            self._loop.run()
 
     # -- inputs -----------------------------------------------------------------------------------
 
     def give(self, take: Input) -> None:
         """Hand an input to the core, now or when the process gets to it; lost if it is down."""
-        if self.core is not None:
-            self._inbox.append(take)
-            self._pump()
+        if self._loop is not None:
+            self._loop.give(take)
 
-    def _pump(self) -> None:
-        if self._pumping or self.paused:
-            return
-        self._pumping = True
-        while self._busy_until <= self.world.time and (take := self._next()):
-            self._handle(take)
-        self._pumping = False
-        waiting = self._inbox or self._tick_due
-        if waiting and self._pump_at != self._busy_until:
-            self._pump_at = self._busy_until
-            self.world.at(self._pump_at, self._pump)
-
-    def _next(self) -> Input | None:
-        """What the driver does next: it drains its sockets, within a bound, before it ticks."""
-        if self._tick_due and (not self._inbox or self._drained >= DRAIN_MAX):
-            self._tick_due, self._drained = False, 0
-            return self._tick
-        if not self._inbox:
-            return None
-        self._drained += 1
-        return self._inbox.popleft()
-
-    def _handle(self, take: Input) -> None:
-        core = self.core
-        assert core is not None, "a crash empties the inbox"
-        effects = take(core, self.now())
+    def take(self, give: Input) -> None:
+        """Hand an input to the core and carry out what it wants. The loop's turn."""
+        core, loop = self.core, self._loop
+        assert core is not None and loop is not None, "a crash closes the loop"
+        effects = give(core, self.now())
         self.inputs += 1
         if self.cost_s:
-            self._busy_until = self.world.time + self.cost_s
+            loop.busy_until = self.world.time + self.cost_s
         for effect in effects:
             self._carry_out(effect)
-        if self.core is core:
-            self._arm(core)
-            self.world.inspect(self, effects)
+        loop.arm(core.next_deadline() - self._origin_s)
+        self.world.inspect(self, effects)
 
-    def _arm(self, core: NodeCore) -> None:
-        due_at = max(self.world.time, core.next_deadline() - self._origin_s)
-        if not self._tick_due and (self._tick_at is None or due_at < self._tick_at):
-            self._tick_at = due_at
-            self.world.at(due_at, partial(self._wake, due_at))
-
-    def _wake(self, at: float) -> None:
-        if self.core is not None and self._tick_at == at:
-            self._tick_at, self._tick_due = None, True
-            self._pump()
-
-    def _tick(self, core: NodeCore, now: Now) -> list[Effect]:
+    def tick(self, core: NodeCore, now: Now) -> list[Effect]:
+        """Tick the core. The loop's turn."""
         self.ticks += 1
         early_s = core.next_deadline() - now.mono
         if 0.0 < early_s < ROUNDING_S:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import attrs
 
 from sim.checks import safety
-from sim.faults import Strike, plan, recover
+from sim.fault import Strike, plan, recover
 from sim.liveness import Bounds, judge, settle
 from sim.workload import Request, begin
 from sim.world import Violation, World, WorldOptions

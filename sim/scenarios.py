@@ -10,7 +10,8 @@ from collections.abc import Callable
 import attrs
 
 from sim.engine import POISON_ID
-from sim.faults import CrashRestart, EngineCrash, EngineFreeze, Fault, Partition, Pause, Strike
+from sim.fault import Fault, Strike
+from sim.faults import CrashRestart, EngineCrash, EngineFreeze, Partition, Pause
 from sim.scenario import Scenario
 from sim.stream import random_of
 from sim.swarm import BEGIN_S

@@ -13,7 +13,8 @@ import attrs
 from mesh.swim_options import SwimOptions
 from node.core import NodeOptions
 from sim.engine import POISON_ID
-from sim.faults import FAULTS, Scene, Strike
+from sim.fault import Scene, Strike
+from sim.faults import FAULTS
 from sim.network import Rule
 from sim.scenario import Scenario
 from sim.stream import random_of

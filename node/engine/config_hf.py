@@ -117,7 +117,7 @@ def _architecture(config: Mapping[str, object]) -> str:
     if name not in ARCHITECTURES:
         raise ModelError(
             f"architecture `{name}` is not supported",
-            f"supported are {', '.join(ARCHITECTURES)}; others can be served by an upstream engine (`--engine URL`)",
+            f"supported are {', '.join(ARCHITECTURES)}",
         )
     return str(name)
 

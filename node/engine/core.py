@@ -153,7 +153,7 @@ class EngineCore:
         if older is not None:
             self._forget(older)
         if self.scheduler.full:
-            raise busy(self.scheduler, self.queued_tokens, self.speed.decode_tokens_per_s)
+            raise busy(self.scheduler, self.queued_tokens, self.speed.decode.per_s)
         self._handles += 1
         serving = self._door.open(now_s, frame, self._handles)
         accept = self._accept(serving.sequence).frame(frame.flight, frame.attempt)
@@ -210,7 +210,7 @@ class EngineCore:
 
     def _pace(self) -> None:
         """Let the budget be what the device prefills in the time that a step may last."""
-        speed, limit = self.speed.prefill_tokens_per_s, self.options.limits.step_tokens
+        speed, limit = self.speed.prefill.per_s, self.options.limits.step_tokens
         if speed:
             budget = max(STEP_TOKENS_MIN, int(speed * self.options.step_s_max))
             self.scheduler.step_tokens = min(budget, limit)
@@ -233,8 +233,8 @@ class EngineCore:
             running=running,
             queued_tokens=self.queued_tokens,
             kv_free_ratio=blocks.available / blocks.count,
-            prefill_tokens_per_s=self.speed.prefill_tokens_per_s,
-            decode_tokens_per_s=self.speed.decode_tokens_per_s,
+            prefill_tokens_per_s=self.speed.prefill.per_s,
+            decode_tokens_per_s=self.speed.decode.per_s,
         )
 
     @property

@@ -21,7 +21,7 @@ with those of all others, so neither side starves; if the engine dies in one, it
 is known who did it.
 
 Nothing here depends on what a token means, and nothing in a plan's order carries
-meaning: ids are a function of the sequence only (ARCHITECTURE, section 1).
+meaning: ids are a function of the sequence only (docs/explanation/architecture.md).
 """
 
 import bisect
@@ -47,7 +47,7 @@ class Limits:
     """Budget of a step, and with that the largest chunk of prefill.
 
     Larger: prefill is more efficient, decoding sequences pause longer. 256 rows is where AMX
-    stops gaining (research/engine.md 3.2).
+    stops gaining.
     """
     running_max: int = 64
     """Most sequences that hold blocks at once."""

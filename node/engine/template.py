@@ -173,4 +173,5 @@ def _part(part: Any, where: str) -> str:
     if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
         kind = part.get("type") if isinstance(part, dict) else part
         raise TextError(f"`{where}.content` has a part `{kind!s:.32}`; only text is understood", "messages")
-    return part["text"]
+    text: str = part["text"]
+    return text

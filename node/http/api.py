@@ -13,7 +13,7 @@ from node.errors import RequestError
 from node.gateway import FlightFailed, Gateway, ModelCard, Stream
 from node.http import document, openai, schema
 from node.http.errors import error_object, of_failure
-from node.http.message import EVENTS, Headers, Request, Response
+from node.http.message import EVENTS, Headers, Request, Response, header_value
 from node.http.openai import CHAT, COMPLETION, Choice, Events
 from node.http.router import Route
 from node.http.schema import Ask
@@ -129,7 +129,7 @@ async def serve_whole(exchange: Exchange, ask: Ask, streams: list[Stream], event
 
 async def gather(stream: Stream, index: int, echo: str) -> Choice:
     """Wait for one choice. Raises FlightFailed."""
-    log = []
+    log: list[Chunk] = []
     while chunks := await stream.chunks():
         log += chunks
     text = echo + "".join(chunk.text for chunk in log)
@@ -212,7 +212,7 @@ def headers_of(stream: Stream) -> Headers:
     """Name the request and the worker."""
     return (
         (b"x-request-id", b"%016x" % stream.id),
-        (b"x-inferno-worker", stream.worker.encode("ascii", "replace")),
+        (b"x-inferno-worker", header_value(stream.worker)),
     )
 
 

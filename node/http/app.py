@@ -5,9 +5,11 @@ import trio
 from node.gateway import Gateway
 from node.http import page
 from node.http.api import Api
+from node.http.counters import Counters
 from node.http.limits import Limits
+from node.http.message import header_value
 from node.http.router import Router
-from node.http.server import Counters, Server
+from node.http.server import Server
 from node.logs import Log
 
 
@@ -25,6 +27,6 @@ async def serve_http(
     Hand the same `counters` to `serve_ops`, so that its metrics tell of this port.
     """
     router = Router.of((*Api(gateway).routes(), *page.routes()))
-    headers = ((b"x-inferno-node", gateway.name.encode("ascii", "replace")),)
+    headers = ((b"x-inferno-node", header_value(gateway.name)),)
     server = Server(router, limits, log, headers, counters or Counters())
     await server.serve(listener, task_status=task_status)

@@ -2,7 +2,7 @@
 
 `Limits` holds what an operator may change; each field that a setting governs names it, and the server's
 answer repeats both names. The constants bound the meaning of a request and are the same on every node.
-Sources of the numbers: research/reliability.md 2.4 (each stands for an incident of some other server).
+Each number stands for an incident of some other server (slow headers, deflate bombs, endless bodies).
 """
 
 from typing import Any, Self
@@ -88,4 +88,5 @@ def exceeded(code: str, what: str, name: str, value: float) -> RequestError:
     """Say that a limit was exceeded: what, the limit's name and value, and how to raise it."""
     setting = SETTING.get(name, "")
     hint = f"\nhint: `--{setting.replace('_', '-')}` changes it" if setting else ""
-    return RequestError(code, f"{what}; the limit `{name}` is {value:g}{hint}")
+    shown = f"{value:g}" if isinstance(value, float) else value
+    return RequestError(code, f"{what}; the limit `{name}` is {shown}{hint}")

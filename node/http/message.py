@@ -102,9 +102,14 @@ def head(
 
 def whole(response: Response, kept: bool, modern: bool, bodiless: bool = False, more: Headers = ()) -> bytes:
     """Encode a complete answer; `bodiless` leaves the body out but not its length, as HEAD wants it."""
-    framing = b"content-length: %d\r\n" % len(response.body)
+    framing = b"" if response.status == 204 else b"content-length: %d\r\n" % len(response.body)
     top = head(response.status, response.content_type, response.headers + more, framing, kept, modern)
     return top if bodiless else top + response.body
+
+
+def header_value(text: str) -> bytes:
+    """Encode a label that another machine may have chosen, so that it stays within its header."""
+    return "".join(one if one.isascii() and one.isprintable() else "?" for one in text).encode()
 
 
 def chunk(data: bytes) -> bytes:

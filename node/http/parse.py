@@ -80,7 +80,7 @@ class Parser:
         """Bytes of the current body so far; None while no body is due."""
         return None if self.phase in (Phase.IDLE, Phase.HEAD) else len(self.body)
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | bytearray) -> None:
         """Take bytes from the connection. They are looked at by `next`."""
         self._buffer += data
 

@@ -9,16 +9,15 @@ goes away cancels the work; what it reads is the next request, kept within `pipe
 Nothing that one connection causes leaves its task.
 """
 
-import contextlib
 import errno
 import traceback
-from collections import Counter
 
 import attrs
 import trio
 
 from node.errors import RequestError
 from node.gateway import FlightFailed
+from node.http.counters import Counters
 from node.http.errors import error_response, of_failure
 from node.http.limits import Limits, exceeded
 from node.http.message import CONTINUE, LAST_CHUNK, Headers, Request, Response, chunk, head, whole
@@ -50,39 +49,6 @@ GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 INTERNAL = RequestError("internal_error", "the node failed to answer this request; its log says why")
 NO_DEADLINE = float("inf")
-
-
-@attrs.define
-class Counters:
-    """What the server has done, for metrics."""
-
-    connections: int = 0
-    """Open now."""
-    accepted: int = 0
-    turned_away: int = 0
-    """Closed at once, because `connections_max` were open."""
-    accept_errors: int = 0
-    disconnects: int = 0
-    """Clients that went away before their answer was complete."""
-    answers: Counter[tuple[str, int]] = attrs.Factory(Counter)
-    """By route and status."""
-    refused: Counter[str] = attrs.Factory(Counter)
-    """Requests that never reached a route, by error code."""
-
-    def statistics(self) -> dict[str, object]:
-        """Return a snapshot for `node.ops.metrics`."""
-        answers: dict[str, dict[str, int]] = {}
-        for (route, status), count in sorted(self.answers.items()):
-            answers.setdefault(route, {})[str(status)] = count
-        return {
-            "connections": self.connections,
-            "accepted": self.accepted,
-            "turned_away": self.turned_away,
-            "accept_errors": self.accept_errors,
-            "disconnects": self.disconnects,
-            "answers": answers,
-            "refused": dict(self.refused),
-        }
 
 
 @attrs.define
@@ -251,11 +217,14 @@ class Connection:
 
     async def send(self, route: str, request: Request, response: Response) -> bool:
         """Write a whole answer; return whether the connection goes on."""
+        await self.write(self.encode(route, request, response))
+        return request.keep_alive
+
+    def encode(self, route: str, request: Request, response: Response) -> bytes:
+        """Count and encode a whole answer."""
         self.server.counters.answers[route, response.status] += 1
         bodiless = request.method == "HEAD" or response.status == 204
-        data = whole(response, request.keep_alive, request.chunked, bodiless, self.server.headers)
-        await self.write(data)
-        return request.keep_alive
+        return whole(response, request.keep_alive, request.chunked, bodiless, self.server.headers)
 
     async def write(self, data: bytes) -> None:
         """Write within the deadline for each piece."""
@@ -267,8 +236,8 @@ class Connection:
 
     async def _exchange(self, route: Route, request: Request) -> bool:
         """Answer by a route that waits, while a second task notices the client's going away."""
-        exchange = Exchange(self, request, route)
         async with trio.open_nursery() as nursery:
+            exchange = Exchange(self, request, route, nursery.cancel_scope)
             nursery.start_soon(self._watch, nursery.cancel_scope)
             await exchange.perform()
             nursery.cancel_scope.cancel()
@@ -307,6 +276,8 @@ class Exchange:
     _connection: Connection
     _request: Request
     _route: Route
+    _scope: trio.CancelScope
+    """Cancelled when the client has gone, whoever notices it."""
     started: bool = attrs.field(default=False, init=False)
     """Whether the answer's head has been written, so that no other status can be."""
     complete: bool = attrs.field(default=False, init=False)
@@ -318,8 +289,6 @@ class Exchange:
         self._connection.rest()
         try:
             await self._route.function(self._request, self)
-        except GONE:
-            pass
         except (RequestError, FlightFailed) as error:
             await self._fail(of_failure(error.failure) if isinstance(error, FlightFailed) else error)
         except Exception:  # noqa: BLE001 - our bug, but one request's
@@ -329,14 +298,14 @@ class Exchange:
     async def _fail(self, error: RequestError) -> None:
         if self.started:
             return
-        with contextlib.suppress(*GONE):
-            await self.send(error_response(error))
+        await self.send(error_response(error))
 
     async def send(self, response: Response) -> None:
         """Answer at once and completely."""
         assert not self.started
         self.started = True
-        self.kept = await self._connection.send(self._route.path, self._request, response)
+        self.kept = self._request.keep_alive
+        await self._write(self._connection.encode(self._route.path, self._request, response))
         self.complete = True
 
     async def start(self, status: int, content_type: bytes, headers: Headers = ()) -> None:
@@ -348,16 +317,23 @@ class Exchange:
         framing = b"transfer-encoding: chunked\r\n" if modern else b""
         self.kept = self._request.keep_alive and modern
         top = head(status, content_type, headers + server.headers, framing, self.kept, modern)
-        await self._connection.write(top)
-        self._connection.rest()
+        await self._write(top)
 
     async def write(self, data: bytes) -> None:
         """Write the next piece of the answer."""
-        await self._connection.write(chunk(data) if self._request.chunked else data)
-        self._connection.rest()
+        await self._write(chunk(data) if self._request.chunked else data)
 
     async def end(self) -> None:
         """End the answer."""
         if self._request.chunked:
-            await self._connection.write(LAST_CHUNK)
+            await self._write(LAST_CHUNK)
         self.complete = True
+
+    async def _write(self, data: bytes) -> None:
+        """Write; a client that has gone is a cancellation, in whichever task it is noticed."""
+        try:
+            await self._connection.write(data)
+        except GONE:
+            self._scope.cancel()
+            await trio.lowlevel.checkpoint()
+        self._connection.rest()

@@ -7,10 +7,11 @@ import attrs
 import trio
 
 from node.gateway import Gateway
+from node.http.counters import Counters
 from node.http.limits import Limits
-from node.http.message import TEXT, Request, Response
+from node.http.message import TEXT, Request, Response, header_value
 from node.http.router import Route, Router
-from node.http.server import Counters, Server
+from node.http.server import Server
 from node.logs import Log
 
 METRICS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
@@ -88,5 +89,5 @@ async def serve_ops(
     """Serve operators on a bound listener until cancelled. `http` are the counters given to `serve_http`."""
     counters = Counters()
     router = Router.of(Operations(gateway, http or Counters(), counters).routes())
-    headers = ((b"x-inferno-node", gateway.name.encode("ascii", "replace")),)
+    headers = ((b"x-inferno-node", header_value(gateway.name)),)
     await Server(router, limits, log, headers, counters).serve(listener, task_status=task_status)

@@ -20,7 +20,8 @@ from mesh.relay import Relay, SendEngine, Ticket
 from mesh.swim import Swim
 from node.core import NodeCore
 from node.policy.engines import EngineOptions
-from sim.faults import Crash, CrashRestart, EngineCrash, Fault, Partition, Pause, Strike
+from sim.fault import Fault, Strike
+from sim.faults import Crash, CrashRestart, EngineCrash, Partition, Pause
 from sim.liveness import Bounds
 from sim.scenario import Result, Scenario, run
 from sim.workload import Request

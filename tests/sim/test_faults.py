@@ -5,6 +5,7 @@ import random
 import attrs
 import pytest
 
+from sim.fault import Fault, Scene, Strike, plan, recover
 from sim.faults import (
     FAULTS,
     ClockSkew,
@@ -14,18 +15,13 @@ from sim.faults import (
     Duplicate,
     EngineCrash,
     EngineFreeze,
-    Fault,
     Loss,
     OneWayCut,
     Partition,
     Pause,
     Restart,
-    Scene,
     SlowEngine,
     SlowNode,
-    Strike,
-    plan,
-    recover,
 )
 from sim.world import World
 

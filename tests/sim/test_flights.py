@@ -3,7 +3,8 @@
 import pytest
 
 from sim.engine import POISON_ID
-from sim.faults import Crash, EngineCrash, EngineFreeze, Fault, Partition, Pause, Strike
+from sim.fault import Fault, Strike
+from sim.faults import Crash, EngineCrash, EngineFreeze, Partition, Pause
 from sim.liveness import Bounds
 from sim.scenario import Result, Scenario, run
 from sim.workload import Client, Request

@@ -1,14 +1,11 @@
-"""The engine core in conversation: what it answers to each frame, and that a moved flight says what it would have."""
+"""The engine core in conversation: what it answers to each frame, and what it tells unasked."""
 
 import re
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mesh.attempt import Attempt, Parameters, Segment
-from mesh.flight import Flight, State
+from mesh.attempt import Attempt, Segment
 from mesh.frames import (
     Accept,
     Cancel,
@@ -22,101 +19,13 @@ from mesh.frames import (
     Status,
     Step,
     Tokens,
-    Verb,
 )
-from node.engine.core import STATUS_INTERVAL_S, EngineCore, Options, describe
+from node.engine.core import STATUS_INTERVAL_S
 from node.engine.door import MESSAGE_CHARS_MAX, refused
-from node.engine.plan import Plan, Sampled
 from node.engine.scheduler import Limits
 from node.engine.sequence import PROBATION_TOKENS
-from node.engine.toy import DIGEST, END, VOCABULARY, ToyRunner, ToyText, expected_ids, expected_text
-
-VERBS: dict[int, type[Verb]] = {
-    verb.KIND: verb for verb in (Accept, Finish, Pong, Progress, Reject, Status, Step, Tokens)
-}
-
-
-@attrs.define
-class Scripted:
-    """A runner that says given ids, by the position among the produced ones."""
-
-    script: list[int]
-    context_max: int = 512
-    vocabulary: int = VOCABULARY
-    blocks: int = 64
-    block_tokens: int = 4
-    digest: str = DIGEST
-    policy: str = "script"
-    exact: bool = True
-    dtype: str = "none"
-    plans: list[Plan] = attrs.Factory(list)
-
-    def run(self, plan: Plan) -> tuple[Sampled, ...]:
-        self.plans.append(plan)
-        return tuple(
-            Sampled(row.sequence, self.script[len(row.produced)], -0.5, ((1, -0.5), (2, -1.5)))
-            for row in plan.rows
-            if row.sample
-        )
-
-
-class Engine:
-    """A core and a runner, with virtual time; what it said is kept as verbs."""
-
-    def __init__(self, runner=None, **options) -> None:
-        self.runner = runner or ToyRunner(blocks=64, block_tokens=4, context_max=512)
-        options = {"block_tokens": self.runner.block_tokens, "worker": "here", **options}
-        self.core = EngineCore(Options(**options), ToyText(), describe("toy", self.runner))
-        self.now = 0.0
-        self.said: list[tuple[int, int, Verb]] = []
-
-    def hear(self, *frames: Frame) -> list[Verb]:
-        """Hand in frames; return what was answered on flights."""
-        return self._note([said for frame in frames for said in self.core.receive(self.now, frame)])
-
-    def _note(self, frames: list[Frame]) -> list[Verb]:
-        verbs = [(frame.flight, frame.attempt, VERBS[frame.kind].read(frame)) for frame in frames]
-        self.said += verbs
-        return [verb for flight, _, verb in verbs if flight]
-
-    def open(self, attempt: Attempt, flight: int = 1, number: int = 1) -> list[Verb]:
-        return self.hear(attempt.frame(flight, number))
-
-    def step(self, cost_s: float = 0.01) -> bool:
-        plan, frames = self.core.plan(self.now)
-        self._note(frames)
-        if plan is None:
-            return False
-        sampled = self.runner.run(plan)
-        self.now += cost_s
-        self._note(self.core.commit(self.now, plan, sampled))
-        return True
-
-    def run(self) -> None:
-        while self.step():
-            assert self.now < 1000
-        self.core.scheduler.check_integrity()
-        assert self.core.tickets == ()
-
-    def verbs(self, kind: type[Verb], flight: int = 1) -> list:
-        return [verb for of, _, verb in self.said if of == flight and type(verb) is kind]
-
-    def text(self, flight: int = 1) -> str:
-        return "".join(v.text for of, _, v in self.said if of == flight and isinstance(v, Tokens | Finish))
-
-    def ids(self, flight: int = 1) -> list[int]:
-        return [id for tokens in self.verbs(Tokens, flight) for id in tokens.ids]
-
-
-def ask(prompt: str = "hello", seed: int = 7, **more) -> Attempt:
-    names = {field.name for field in attrs.fields(Parameters)}
-    parameters = {"max_tokens": 20, **{name: more.pop(name) for name in list(more) if name in names}}
-    return Attempt("toy", (Segment("text", prompt),), Parameters(**parameters), seed, **more)
-
-
-def scripted(text: str, *ends: int) -> Scripted:
-    """Return a runner that says a text byte by byte, then the given ids."""
-    return Scripted([*text.encode(), *ends, *(65,) * 100])
+from node.engine.toy import DIGEST, VOCABULARY, ToyRunner, expected_ids, expected_text
+from tests.node.engine.conversation import Engine, ask
 
 
 def test_a_request_is_accepted_streamed_and_finished():
@@ -309,7 +218,7 @@ def test_a_step_is_named_when_others_are_in_it():
 def test_a_prompt_is_named_before_it_is_read():
     engine = Engine()
     opening = ask().frame(11, 1)
-    assert engine._note(engine.core.announce(opening)) == []
+    assert engine.note(engine.core.announce(opening)) == []
     engine.hear(opening)
     engine.step()
     assert [step.tickets for step in engine.verbs(Step, 0)] == [(11,), (11,)]
@@ -358,7 +267,7 @@ def test_a_sequence_that_spoils_a_step_is_given_up_and_the_others_go_on():
     engine.open(ask(), 1)
     engine.open(ask(), 2)
     plan, _ = engine.core.plan(0.0)
-    engine._note(engine.core.fail(0.0, plan, plan.rows[0].sequence, "not finite"))
+    engine.note(engine.core.fail(0.0, plan, plan.rows[0].sequence, "not finite"))
     (reject,) = engine.verbs(Reject, 1)
     assert (reject.crashed, reject.alone, reject.retryable) == (True, False, True)
     engine.run()
@@ -369,130 +278,3 @@ def test_an_echo_is_answered():
     engine = Engine()
     engine.hear(Ping(77).frame())
     assert engine.said == [(0, 0, Pong(77))]
-
-
-def test_the_end_token_ends_and_is_counted_but_not_said():
-    engine = Engine(scripted("ab", END))
-    engine.open(ask())
-    engine.run()
-    assert engine.text() == "ab"
-    assert engine.verbs(Finish) == [Finish(3, "stop", "", "<end>")]
-    assert engine.ids() == [97, 98, END]
-
-
-def test_an_ignored_end_token_is_no_end():
-    engine = Engine(scripted("ab", END, 99))
-    engine.open(ask(ignore_eos=True, max_tokens=4))
-    engine.run()
-    assert (engine.text(), engine.verbs(Finish)) == ("abc", [Finish(4, "length")])
-
-
-def test_a_stop_id_ends():
-    engine = Engine(scripted("abc"))
-    engine.open(ask(stop_ids=(98,)))
-    engine.run()
-    assert (engine.text(), engine.verbs(Finish)) == ("a", [Finish(2, "stop", "", "b")])
-
-
-def test_a_stop_string_ends_and_is_cut():
-    engine = Engine(scripted("abcdef"))
-    engine.open(ask(stop=("zz", "cd")))
-    engine.run()
-    assert (engine.text(), engine.verbs(Finish)) == ("ab", [Finish(4, "stop", "", "cd")])
-
-
-def test_what_was_held_back_comes_with_the_finish():
-    engine = Engine(scripted("abc"))
-    engine.open(ask(stop=("cX",), max_tokens=3))
-    engine.run()
-    assert engine.verbs(Finish) == [Finish(3, "length", "c")]
-
-
-def test_ends_are_banned_until_the_least_tokens_are_said():
-    runner = scripted("abcd", END)
-    engine = Engine(runner)
-    engine.open(ask(min_tokens=2, stop_ids=(65,)))
-    engine.run()
-    banned = [plan.rows[0].sampling.banned for plan in runner.plans]
-    assert banned == [(END, 65)] * 2 + [()] * 3
-
-
-def test_logprobs_are_given_as_bytes():
-    engine = Engine(scripted("a"))
-    engine.open(ask(logprobs=2, max_tokens=1))
-    engine.run()
-    ((logprob,),) = [tokens.logprobs for tokens in engine.verbs(Tokens)]
-    assert (logprob.token, logprob.logprob, logprob.top) == (b"a", -0.5, ((b"\x01", -0.5), (b"\x02", -1.5)))
-
-
-@pytest.mark.parametrize(
-    ("emitted", "more", "finish"),
-    [
-        ((), {"max_tokens": 0}, Finish(0, "length")),
-        (b"abc", {"max_tokens": 3}, Finish(3, "length")),
-        (b"ab", {"max_tokens": 2, "stop": ("bX",)}, Finish(2, "length", "b")),
-        ((97, END), {}, Finish(2, "stop", "", "<end>")),
-        (b"abcd", {"stop": ("cd",)}, Finish(4, "stop", "", "cd")),
-        (b"ab", {"stop_ids": (98,)}, Finish(2, "stop", "", "b")),
-        (b"abcd", {"stop": ("cd",), "max_tokens": 4}, Finish(4, "stop", "", "cd")),
-    ],
-)
-def test_an_attempt_at_its_end_finishes_at_once(emitted, more, finish: Finish):
-    engine = Engine(scripted("abcdef"))
-    accept, said = engine.open(ask(emitted=tuple(emitted), **more))
-    assert isinstance(accept, Accept)
-    assert said == finish
-    assert engine.core.idle
-
-
-def moved(attempt: Attempt, kills: list[int], runner=lambda: None) -> tuple[Flight, str]:
-    """Run a flight whose engines die after so many steps each; return it and the text its client has."""
-    flight = Flight(1, attempt)
-    flight.route()
-    for steps in [*kills, 10_000]:
-        engine = Engine(runner())
-        engine.open(flight.open("worker", 0), 1, flight.attempt)
-        for _ in range(steps):
-            if not engine.step():
-                break
-        for _, number, verb in engine.said:
-            match verb:
-                case Accept():
-                    assert flight.accept(number, verb)
-                case Tokens():
-                    assert flight.tokens(number, verb)
-                case Finish():
-                    assert flight.finished(number, verb)
-        if flight.ended:
-            break
-        assert flight.lost(flight.attempt, "killed")
-    assert flight.state is State.DONE
-    return flight, "".join(chunk.text for chunk in flight.log)
-
-
-@given(st.lists(st.integers(1, 12), max_size=5), st.integers(0, 5))
-def test_a_flight_that_is_moved_says_what_it_would_have_said(kills: list[int], seed: int):
-    flight, text = moved(ask("hi", seed, max_tokens=40), kills)
-    assert tuple(flight.ids) == expected_ids(b"hi", seed, 40)
-    assert text == expected_text("hi", seed, 40)
-
-
-words = st.text("abcé", min_size=1, max_size=3)
-
-
-@given(
-    st.text("abcé€", min_size=1, max_size=20),
-    st.lists(words, max_size=2),
-    st.lists(st.integers(1, 6), max_size=4),
-)
-def test_stops_and_characters_survive_moves(said: str, stops: list[str], kills: list[int]):
-    attempt = ask(stop=tuple(stops), max_tokens=len(said.encode()) + 3)
-
-    def runner() -> Scripted:
-        return scripted(said, END)
-
-    (whole, text), (flight, again) = moved(attempt, [], runner), moved(attempt, kills, runner)
-    assert (flight.ids, again, flight.finish.reason) == (whole.ids, text, whole.finish.reason)
-    first = min((said.find(stop) + len(stop) for stop in stops if stop in said), default=None)
-    assert said.startswith(text)
-    assert (first is None) == (text == said)

@@ -9,8 +9,8 @@ import attrs
 import trio
 
 from node.http.app import serve_http
+from node.http.counters import Counters
 from node.http.limits import Limits
-from node.http.server import Counters
 from node.logs import Log
 from node.ops.app import serve_ops
 from tests.node.http.fake import FakeGateway

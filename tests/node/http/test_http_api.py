@@ -315,6 +315,36 @@ async def test_a_client_that_leaves_in_mid_stream_lets_go(autojump_clock: Clock,
     assert (client.gateway.open, flight.delivered) == ({}, 10)
 
 
+@pytest.mark.parametrize("n", [1, 3])
+async def test_a_write_that_fails_lets_go_in_silence(autojump_clock: Clock, client: Client, n: int):
+    """The client resets: the write may notice it before the read does, in any choice's task."""
+    client.gateway.pace_s = 1
+    sent, inward = [], trio.testing.memory_stream_one_way_pair()
+
+    async def send_all_hook() -> None:
+        sent.append(1)
+        if len(sent) > 5:
+            raise trio.BrokenResourceError
+
+    end = trio.StapledStream(trio.testing.MemorySendStream(send_all_hook), inward[1])
+    await inward[0].send_all(request("/v1/completions", {**ASK, "max_tokens": 1000, "stream": True, "n": n}))
+    await client.server.connection(end)
+    assert (client.gateway.open, len(client.gateway.closed)) == ({}, n)
+    assert client.server.log.stream.getvalue() == ""
+    assert client.server.counters.disconnects == 1
+
+
+async def test_a_workers_name_stays_within_its_header(autojump_clock: Clock, client: Client):
+    async def rename(gateway: FakeGateway, flight: Flight) -> None:
+        gateway.accept(flight, "bad\r\nset-cookie: x\u00e9")
+        gateway.finish(flight)
+
+    client.gateway.script = rename
+    answer = await client.ask("/v1/completions", ASK)
+    assert answer.headers["x-inferno-worker"] == "bad??set-cookie: x?"
+    assert answer.json["inferno"]["worker"] == "bad\r\nset-cookie: x\u00e9"
+
+
 async def test_nothing_is_written_before_a_worker_has_accepted(autojump_clock: Clock, client: Client):
     client.gateway.script = never
     connection = client.connect()

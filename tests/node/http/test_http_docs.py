@@ -9,8 +9,8 @@ import pytest
 from node.errors import STATUS
 from node.http import page, schema
 from node.http.api import Api
+from node.http.counters import Counters
 from node.http.limits import SETTING, Limits
-from node.http.server import Counters
 from node.ops.app import Operations
 from node.settings import BY_NAME
 from tests.node.http.fake import FakeGateway

@@ -8,8 +8,8 @@ import trio
 import trio.testing
 from trio.testing import MockClock as Clock
 
+from node.http.counters import Counters
 from node.http.limits import Limits
-from node.http.server import Counters
 from node.logs import Log
 from node.ops.app import serve_ops
 from node.ops.metrics import exposition
