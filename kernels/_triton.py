@@ -43,7 +43,7 @@ class Kernel:
         """What its machine code must contain: keys of `kernels.gate.NEEDS`."""
 
     @cached_property
-    def made(self):  # noqa: ANN201 - Triton's types are not here to be named
+    def made(self):
         """Triton's own object. `TRITON_INTERPRET=1` decides when Triton is imported. `TritonMissing`."""
         if find_spec("triton") is None:
             raise TritonMissing
@@ -101,8 +101,11 @@ def check(name: str, tensor: Tensor, *dtypes: torch.dtype, shape: tuple[int | No
 
 def check_dense(name: str, tensor: Tensor, dims: int) -> None:
     """Raise ValueError unless the last `dims` dimensions lie in memory without gaps."""
-    if not tensor[(0,) * (tensor.dim() - dims)].is_contiguous():
-        raise ValueError(f"`{name}` has strides {tensor.stride()}, but its last {dims} dims must be dense")
+    span = 1
+    for size, stride in zip(tensor.shape[-dims:][::-1], tensor.stride()[-dims:][::-1], strict=True):
+        if size > 1 and stride != span:
+            raise ValueError(f"`{name}` has strides {tensor.stride()}, but its last {dims} dims must be dense")
+        span *= max(1, size)
 
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)

@@ -56,7 +56,7 @@ def rms_norm_launch(x: Tensor, weight: Tensor, y: Tensor, eps: float) -> Launch:
     check("weight", weight, x.dtype, shape=(width,))
     check_dense("x", x, x.dim())
     block = power_of_two(width)
-    together = max(1, 256 // block)
+    together = max(1, 512 // block)
     rows = x.numel() // width
     arguments = {"x": x, "weight": weight, "y": y, "rows": rows, "eps": eps}
     arguments |= {"WIDTH": width, "BLOCK": block, "ROWS": together}

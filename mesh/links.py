@@ -89,7 +89,7 @@ class Links:
 
     hello: Hello
     options: LinkOptions = LinkOptions()
-    in_use: InUse = lambda link, node: False
+    in_use: InUse = attrs.field(default=lambda _link, _node: False)
     """Whether requests of either side are under way on a link."""
     _connections: dict[LinkId, Connection] = attrs.field(init=False, factory=dict)
     _primary: dict[str, LinkId] = attrs.field(init=False, factory=dict)

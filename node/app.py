@@ -184,7 +184,8 @@ class Node:
             try:
                 found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
             except OSError as error:
-                self.log.error("join_failed", seed=f"{host}:{port}", error=f"the name cannot be resolved: {error}")
+                told = {"seed": f"{host}:{port}", "error": f"the name cannot be resolved: {error}"}
+                self.log.write(Level.ERROR, "join_failed", told)
                 continue
             seeds += [entry[4][:2] for entry in found]
         return tuple(dict.fromkeys(seeds))

@@ -71,7 +71,7 @@ class NodeOptions:
     engines: EngineOptions = EngineOptions()
     flights_max: int = 1024
     """Most flights that this entry holds; a further request is refused with 429."""
-    publish_s: float = 1.0
+    publish_s: float = 2.0
     """How often the node's own load figures are renewed when nothing changes."""
     publish_min_s: float = 0.25
     """How soon after one another changes of load are told: a quarter of a second is fresh beside a

@@ -168,7 +168,8 @@ def _judge(calm: list[Watched], stormy: list[Watched], kills: list[Kill]) -> int
     moved = sum(other.moves > 0 for _, other in rows)
     pauses = sorted(other.longest_pause_s for _, other in rows if other.moves)
     print(f"\n  killed: {', '.join(f'{k.node} serving {k.serving}' for k in kills) or 'nobody'}")
-    print(f"  {len(rows)} streams: {equal} equal, {lost} lost, {moved} moved, longest pause {max(pauses, default=0):.2f} s")
+    longest = max(pauses, default=0.0)
+    print(f"  {len(rows)} streams: {equal} equal, {lost} lost, {moved} moved, longest pause {longest:.2f} s")
     good = equal == len(rows) and not lost and len(kills) == VICTIMS and all(kill.serving for kill in kills)
     print("  every text is the undisturbed one, to the byte" if good else "  NOT as promised")
     return 0 if good else 1
@@ -182,13 +183,13 @@ def _row(calm: Watched, stormy: Watched) -> str:
     verdict = "equal" if _is_equal(calm, stormy) else stormy.error or calm.error or _difference(calm.text, stormy.text)
     workers = " > ".join(stormy.workers)
     pause = f"{stormy.longest_pause_s * 1000:8.0f} ms"
-    return (
-        f"  {stormy.number:6}  {stormy.entry:15}  {workers:20} {stormy.tokens:7}  {stormy.moves:5}  {pause:>13}  {verdict}"
-    )
+    figures = f"{stormy.tokens:7}  {stormy.moves:5}  {pause:>13}"
+    return f"  {stormy.number:6}  {stormy.entry:15}  {workers:20} {figures}  {verdict}"
 
 
 def _difference(calm: str, stormy: str) -> str:
-    shared = len(os.path.commonprefix([calm, stormy]))
+    pairs = enumerate(zip(calm, stormy, strict=False))
+    shared = next((index for index, (one, other) in pairs if one != other), min(len(calm), len(stormy)))
     return f"DIFFERS at character {shared} of {len(calm)}"
 
 

@@ -80,3 +80,11 @@ class Sampled:
     """Natural logarithm of the token's probability before temperature and filters; 0 if not asked."""
     top: tuple[tuple[int, float], ...] = ()
     """(id, log-probability) of the likeliest tokens, best first, as many as asked."""
+
+
+class NotFinite(ArithmeticError):
+    """The model produced no finite logit for a sequence: its weights or its cache are damaged."""
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(f"sequence {sequence}: the model's logits are not finite")
+        self.sequence = sequence

@@ -5,8 +5,8 @@ runs when. Invariants: a step's result for a row depends on that row's tokens al
 `policy`); nothing lives in module globals; memory is reckoned in bytes before it is taken.
 
 The process must have `OMP_WAIT_POLICY=PASSIVE` in its environment before torch is imported: threads that spin
-slow a small operator 31 times when neighbours are busy (measured with two busy neighbours: 8.4 ms for a linear of 0.27 ms). The engine's shell
-sets it.
+slow a small operator 31 times when neighbours are busy (8.4 ms for a linear of 0.27 ms was measured). The
+engine's shell sets it.
 
     runner = Runner(Path("models/ember-py"))
     (sampled,) = runner.run(Plan((Row(sequence=0, ids=(1, 2, 3), start=0, blocks=(0,), sample=True, ...),)))

@@ -17,17 +17,9 @@ import torch
 from torch import Tensor
 
 from kernels.sample import draw_key
-from node.engine.plan import Row, Sampled, Sampling
+from node.engine.plan import NotFinite, Row, Sampled, Sampling
 
 Gumbel = Callable[[Tensor, int], Tensor]
-
-
-class NotFinite(ArithmeticError):
-    """The model produced no finite logit for a sequence: its weights or its cache are damaged."""
-
-    def __init__(self, sequence: int) -> None:
-        super().__init__(f"sequence {sequence}: the model's logits are not finite")
-        self.sequence = sequence
 
 
 def sample(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> tuple[Sampled, ...]:

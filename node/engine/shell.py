@@ -14,7 +14,7 @@ import attrs
 from mesh.frames import Frame
 from mesh.link import Link
 from node.engine.core import EngineCore
-from node.engine.plan import Plan, Sampled
+from node.engine.plan import NotFinite, Plan, Sampled
 
 READ_BYTES = 256 * 1024
 DRAIN_READS_MAX = 64
@@ -80,8 +80,6 @@ def step(core: EngineCore, runner: Runner, plan: Plan) -> list[Frame]:
     """Compute one step; return what it yielded."""
     try:
         sampled = runner.run(plan)
-    except ArithmeticError as error:  # node.engine.sampler.NotFinite: one sequence's numbers, nobody else's
-        if not hasattr(error, "sequence"):
-            raise
+    except NotFinite as error:
         return core.fail(time.monotonic(), plan, error.sequence, str(error))
     return core.commit(time.monotonic(), plan, sampled)

@@ -44,7 +44,8 @@ def run() -> None:
     words = [sys.executable, "-W", "ignore", "-c", TRANSFORMERS]
     peer = json.loads(subprocess.run(words, check=True, capture_output=True, cwd=tempfile.gettempdir()).stdout)
     for batch, mine, theirs in zip(BATCHES, ours, peer, strict=True):
-        print(f"  {batch:2} streams  {mine:7.0f} tokens/s    transformers, batch {batch:2}  {theirs:7.0f}   {mine / theirs:5.2f}x")
+        peer_name = f"transformers, batch {batch:2}"
+        print(f"  {batch:2} streams  {mine:7.0f} tokens/s    {peer_name}  {theirs:7.0f}   {mine / theirs:5.2f}x")
 
 
 def _rate(entry: str, streams: int) -> float:

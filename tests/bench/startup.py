@@ -33,8 +33,12 @@ def run() -> None:
     first = statistics.median(first for _, first in rows)
     torch = statistics.median(_process("import torch") for _ in range(RUNS))
     peer = statistics.median(_process(TRANSFORMERS) for _ in range(3))
-    print(f"  node to /health          {health:6.2f} s    import torch alone       {torch:6.2f} s   {torch / health:5.1f}x")
-    print(f"  node to first token      {first:6.2f} s    transformers, one token  {peer:6.2f} s   {peer / first:5.1f}x")
+    _row("node to /health", health, "import torch alone", torch)
+    _row("node to first token", first, "transformers, one token", peer)
+
+
+def _row(ours: str, our_s: float, theirs: str, their_s: float) -> None:
+    print(f"  {ours:20} {our_s:6.2f} s    {theirs:24} {their_s:6.2f} s   {their_s / our_s:5.1f}x")
 
 
 def _node() -> tuple[float, float]:
@@ -75,5 +79,6 @@ def _free_port() -> int:
 
 def _process(code: str) -> float:
     began = time.monotonic()
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, cwd=tempfile.gettempdir())
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    subprocess.run(words, check=True, capture_output=True, cwd=tempfile.gettempdir())
     return time.monotonic() - began

@@ -7,7 +7,7 @@ import attrs
 from mesh.attempt import Attempt, Parameters, Segment
 from mesh.effects import SendFrame, Wake
 from mesh.flight import State
-from mesh.forward import ForwardOptions, Forwarder
+from mesh.forward import Forwarder, ForwardOptions
 from mesh.frames import Accept, Finish, Frame, Kind, Reject, Tokens
 from mesh.now import Now
 from mesh.route import Candidate

@@ -1,5 +1,7 @@
 """Frames keep their bytes for ever: golden bodies, growth, round trips."""
 
+import contextlib
+
 import pytest
 
 from mesh.attempt import Attempt, Parameters, Segment
@@ -48,8 +50,7 @@ TEXT_ONLY = Attempt("m", (Segment("text", "hi"),), Parameters(), 0)
 GOLDEN: dict[str, tuple[Verb, str]] = {
     "hello": (
         Hello(1, "00000000000000aa", 3, "one", "127.0.0.1:7946", ("x",)),
-        "9701b030303030303030303030303030306161"
-        "03a36f6e65ae3132372e302e302e313a3739343691a178a0",
+        "9701b03030303030303030303030303030616103a36f6e65ae3132372e302e302e313a3739343691a178a0",
     ),
     "ping": (Ping(7), "9107"),
     "pong": (Pong(7, 12), "92070c"),
@@ -106,7 +107,5 @@ def test_every_kind_with_a_body_has_a_golden() -> None:
 def test_a_body_of_another_verb_is_refused_or_read_never_raised() -> None:
     for writer, _ in GOLDEN.values():
         for reader, _ in GOLDEN.values():
-            try:
+            with contextlib.suppress(DecodeError):
                 type(reader).read(writer.frame())
-            except DecodeError:
-                pass

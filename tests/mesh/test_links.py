@@ -45,9 +45,9 @@ class Pair:
     def flow(self) -> None:
         for _ in range(4):
             for a, b in self.wires:
-                if data := self.one.output(a, 1 << 20):
-                    if not self.frozen:
-                        self.take(B, *self.two.input(self.at, b, data))
+                data = self.one.output(a, 1 << 20)  # taken and lost, if the other is frozen
+                if data and not self.frozen:
+                    self.take(B, *self.two.input(self.at, b, data))
                 if not self.frozen and (data := self.two.output(b, 1 << 20)):
                     self.take(A, *self.one.input(self.at, a, data))
 

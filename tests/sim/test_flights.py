@@ -4,7 +4,7 @@ import pytest
 
 from sim.engine import POISON_ID
 from sim.fault import Fault, Strike
-from sim.faults import Crash, EngineCrash, EngineFreeze, Partition, Pause
+from sim.faults import Crash, EngineCrash, EngineFreeze, OneWayCut, Partition, Pause
 from sim.liveness import Bounds
 from sim.scenario import Result, Scenario, run
 from sim.workload import Client, Request
@@ -111,3 +111,25 @@ def test_clients_of_an_entry_that_dies_are_told_so():
     result = run(scenario)
     assert result.violation is None
     assert result.outcomes == {"entry_lost": 2, "done": 2}
+
+
+@pytest.mark.parametrize("path", [("node-0", "node-3"), ("node-3", "node-0")], ids=["requests", "answers"])
+def test_a_one_way_cut_between_entry_and_worker_stalls_no_stream_for_long(path: tuple[str, str]):
+    requests = tuple(
+        Request(NAMES[index % 2], 2.0 + 0.2 * index, f"story {index}", 1000 + index, 200)
+        for index in range(40)
+    )
+    result = played(requests, (3.0, OneWayCut(*path, 8.0)), end_s=12.0)
+    assert result.outcomes == {"done": 40}
+    assert moved(result)
+    assert max(client.longest_pause_s for client in result.world.clients) < 2.0
+
+
+def test_requests_after_a_partition_do_not_wait_for_a_kernels_backoff():
+    requests = tuple(
+        Request("node-0", 2.0 + 0.1 * index, f"story {index}", 1000 + index, 100) for index in range(80)
+    )
+    result = played(requests, (3.0, Partition(("node-4",), 4.0)), end_s=12.0)
+    assert result.outcomes == {"done": 80}
+    late = [client.longest_pause_s for client in result.world.clients if client.request.at > 7.0]
+    assert max(late) < 1.5

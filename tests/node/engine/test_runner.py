@@ -8,9 +8,8 @@ import torch
 import kernels
 from node.engine.config_hf import ModelError
 from node.engine.memory import available_bytes
-from node.engine.plan import Plan, Sampled, Sampling
+from node.engine.plan import NotFinite, Plan, Sampled, Sampling
 from node.engine.runner import Runner
-from node.engine.sampler import NotFinite
 from tests.node.engine.tiny import GREEDY, LLAMA, LONG, LOW, generate, load, row, tensors_of, write
 
 BLOCK = 2 * 2 * 2 * 32 * 32 * (2 if LOW == "bf16" else 4)

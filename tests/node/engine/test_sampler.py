@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.sample import gumbel
-from node.engine.plan import Row, Sampled, Sampling
-from node.engine.sampler import NotFinite, filter_scores, sample, shape_logits
+from node.engine.plan import NotFinite, Row, Sampled, Sampling
+from node.engine.sampler import filter_scores, sample, shape_logits
 
 VOCABULARY = 50
 CRITICAL_999 = 27.88

@@ -1,0 +1,391 @@
+"""Attention's Triton kernels: `kernels.attention` holds the formula, the specification and the CPU's path.
+
+(A file of its own, since with both devices in one the formula would be lost between them.)
+
+Keys are walked in absolute chunks of `CHUNK`. Within a chunk, tile by tile, an online softmax (Milakov and
+Gimelshein, arXiv 1805.02867) yields a partial (o_c, m_c, s_c): the unnormalised output, the largest score
+and the sum of 2^(score - m_c). Partials are merged from left to right in fp32. Decode computes the chunks of
+a row in as many programs and merges them in a second launch (arXiv 2311.01282, with chunks of a fixed size in
+place of a fixed number, so that the split does not depend on the batch); prefill computes and merges them in
+one program. Both call the same two functions, and a chunk that a row does not see changes nothing
+(1 * total + 0), so the order of a row's sums depends on its position alone. Whether the bits do depends also
+on the matrix instruction, which differs between 16 and 128 rows: to be measured on a GPU, not promised.
+
+Query heads of a group are packed as rows beside the tokens, so each key is read once per group. A tile never
+crosses a page: one look-up per tile, and 16-byte reads along the head. What a row must not see is not read
+as a value at all: pages need not be cleared.
+
+Decode reads 2 * d elements per key and kv head, and moves 8 * d * group bytes of partials per chunk: limited
+by memory. Prefill does 4 * d operations per query head and seen key: limited by arithmetic.
+q: [rows, heads, d], its rows may have gaps; a layer's cache: [blocks, 2, kv_heads, block, d]; o like q.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+from torch import Tensor
+
+from kernels import attention
+from kernels._triton import FLOATS, Launch, check, check_dense, kernel, power_of_two
+from kernels.attention import Span
+from kernels.op import Build
+
+if TYPE_CHECKING:
+    import triton.language as tl
+
+CHUNK = 512
+"""Keys per partial. Shorter ones spread a lone long sequence over more of the chip, longer ones interrupt
+prefill's pipeline less often. Not measured yet."""
+TILE_BYTES = 128
+"""A tile has as many keys as elements of the cache fit here: 64 of two bytes, 32 of four."""
+ROWS_MIN = 16
+"""Least rows (and head width) of a matrix instruction; decode fills up to it."""
+PREFILL = {64: (128, 8, 3), 128: (128, 8, 3), 256: (64, 8, 2)}
+"""By head width, rounded up: packed rows, warps, and tiles in flight. Larger rows spill; see the gate."""
+REDUCE = 4
+"""Heads per program that merges partials."""
+DECODE = {64: (4, 4), 128: (4, 3), 256: (4, 2)}
+"""By head width, rounded up: warps and tiles in flight."""
+
+
+@attrs.frozen(eq=False)
+class Work:
+    """One step's rows as the kernels read them, made once for all layers. Int32, on the device."""
+
+    latest: Tensor
+    """[decode sequences]: position of each sequence's only row. They stand first."""
+    tiles: Tensor
+    """[tiles, 4] of prefill: sequence, first row, that row's position, rows."""
+    table: Tensor
+    """[sequences, pages]: the pages of each sequence from position 0, filled up with zeros."""
+    depth: int
+    """Most chunks that a decode sequence has."""
+
+
+def plan_work(spans: Sequence[Span], group: int, width: int, device: str | torch.device) -> Work:
+    """Cut a step into programs. Spans of one row must stand before all others.
+
+    group: query heads per kv head; width: elements per head.
+    """
+    decode = [span.start for span in spans if span.count == 1]
+    assert all(span.count == 1 for span in spans[: len(decode)]), "decode rows stand first"
+    tokens = _prefill_rows(width, group) // group
+    tiles, row = [], len(decode)
+    for sequence, span in enumerate(spans[len(decode) :], len(decode)):
+        for first in range(0, span.count, tokens):
+            tiles.append((sequence, row + first, span.start + first, min(tokens, span.count - first)))
+        row += span.count
+    pages = max((len(span.pages) for span in spans), default=0)
+    table = [span.pages + (0,) * (pages - len(span.pages)) for span in spans]
+    return Work(
+        latest=torch.tensor(decode, dtype=torch.int32, device=device),
+        tiles=torch.tensor(tiles, dtype=torch.int32, device=device).view(-1, 4),
+        table=torch.tensor(table, dtype=torch.int32, device=device).view(len(spans), pages),
+        depth=max(decode, default=0) // CHUNK + 1,
+    )
+
+
+def _padded(width: int) -> int:
+    return max(ROWS_MIN, power_of_two(width))
+
+
+def _row(width: int) -> int:
+    """The row of `PREFILL` and `DECODE` for a head width."""
+    return min(max(min(PREFILL), _padded(width)), max(PREFILL))
+
+
+def _prefill_rows(width: int, group: int) -> int:
+    return max(PREFILL[_row(width)][0], power_of_two(group))
+
+
+@kernel()
+def _chunk(
+    q,
+    position,
+    latest,
+    cache,
+    pages,
+    page_stride,
+    scale,
+    first,
+    KV_HEADS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    PAGE: tl.constexpr,
+    CHUNK: tl.constexpr,
+    TILE: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """(o, m, s) of the chunk at key `first` for rows q: [ROWS, PADDED], of which row r sees `position[r]`."""
+    slot = tl.arange(0, TILE)
+    column = tl.arange(0, PADDED)
+    lanes = slot[:, None] * WIDTH + column[None, :]
+    shown = (column < WIDTH)[None, :]
+    o = tl.zeros([ROWS, PADDED], tl.float32)
+    m = tl.full([ROWS], float("-inf"), tl.float32)
+    s = tl.zeros([ROWS], tl.float32)
+    for key in range(first, tl.minimum(first + CHUNK, latest + 1), TILE):
+        page = tl.load(pages + key // PAGE).to(tl.int64)
+        tile = cache + page * page_stride + (key % PAGE) * WIDTH
+        keys = tl.load(tile + lanes, mask=shown, other=0.0)
+        scores = tl.dot(q, tl.trans(keys), input_precision="ieee") * scale
+        seen = (key + slot)[None, :] <= position[:, None]
+        scores = tl.where(seen, scores, float("-inf"))
+        top = tl.maximum(m, tl.max(scores, axis=1))
+        anchor = tl.where(top == float("-inf"), 0.0, top)
+        weights = tl.exp2(scores - anchor[:, None])
+        shrink = tl.exp2(m - anchor)
+        written = (key + slot <= latest)[:, None] & shown
+        values = tl.load(tile + KV_HEADS * PAGE * WIDTH + lanes, mask=written, other=0.0)
+        o = tl.dot(weights.to(values.dtype), values, o * shrink[:, None], input_precision="ieee")
+        s = s * shrink + tl.sum(weights, axis=1)
+        m = top
+    return o, m, s
+
+
+@kernel()
+def _merge(o, m, s, chunk_o, chunk_m, chunk_s):
+    """A total and the next partial to its right -> their total; o may have a column dimension more."""
+    top = tl.maximum(m, chunk_m)
+    anchor = tl.where(top == float("-inf"), 0.0, top)
+    left = tl.exp2(m - anchor)
+    right = tl.exp2(chunk_m - anchor)
+    return o * left[:, None] + chunk_o * right[:, None], top, s * left + chunk_s * right
+
+
+@kernel("depth", needs=("wide loads", "matrix"))
+def _decode(
+    q,
+    cache,
+    latest,
+    table,
+    partial,
+    level,
+    depth,
+    q_stride,
+    page_stride,
+    table_stride,
+    scale,
+    KV_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    PAGE: tl.constexpr,
+    CHUNK: tl.constexpr,
+    TILE: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """The partial of one chunk of one sequence, for the query heads of one kv head."""
+    sequence = tl.program_id(0).to(tl.int64)
+    kv_head = tl.program_id(1)
+    first = tl.program_id(2) * CHUNK
+    last = tl.load(latest + sequence)
+    if first <= last:
+        row = tl.arange(0, ROWS)
+        column = tl.arange(0, PADDED)
+        inside = (row < GROUP)[:, None] & (column < WIDTH)[None, :]
+        head = kv_head * GROUP + row
+        at = head[:, None] * WIDTH + column[None, :]
+        queries = tl.load(q + sequence * q_stride + at, mask=inside, other=0.0)
+        position = tl.where(row < GROUP, last, -1)
+        keys = cache + kv_head * PAGE * WIDTH
+        pages = table + sequence * table_stride
+        o, m, s = _chunk(
+            queries, position, last, keys, pages, page_stride, scale, first,
+            KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS,
+        )  # fmt: skip
+        line = (sequence * depth + tl.program_id(2)) * KV_HEADS * GROUP + head
+        tl.store(partial + line[:, None] * WIDTH + column[None, :], o, mask=inside)
+        tl.store(level + line * 2, m, mask=row < GROUP)
+        tl.store(level + line * 2 + 1, s, mask=row < GROUP)
+
+
+@kernel("depth", needs=("wide loads",))
+def _reduce(
+    partial,
+    level,
+    latest,
+    out,
+    depth,
+    HEADS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    CHUNK: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """Merge one sequence's partials, for some of its heads, from left to right."""
+    sequence = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, PADDED)
+    some = head < HEADS
+    inside = some[:, None] & (column < WIDTH)[None, :]
+    o = tl.zeros([ROWS, PADDED], tl.float32)
+    m = tl.full([ROWS], float("-inf"), tl.float32)
+    s = tl.zeros([ROWS], tl.float32)
+    for chunk in range(tl.load(latest + sequence) // CHUNK + 1):
+        line = (sequence * depth + chunk) * HEADS + head
+        chunk_o = tl.load(partial + line[:, None] * WIDTH + column[None, :], mask=inside, other=0.0)
+        chunk_m = tl.load(level + line * 2, mask=some, other=0.0)
+        chunk_s = tl.load(level + line * 2 + 1, mask=some, other=1.0)
+        o, m, s = _merge(o, m, s, chunk_o, chunk_m, chunk_s)
+    at = (sequence * HEADS + head)[:, None] * WIDTH + column[None, :]
+    tl.store(out + at, tl.div_rn(o, tl.broadcast_to(s[:, None], o.shape)), mask=inside)
+
+
+@kernel(needs=("wide loads", "group matrix"))
+def _prefill(
+    q,
+    cache,
+    tiles,
+    table,
+    out,
+    q_stride,
+    page_stride,
+    table_stride,
+    scale,
+    KV_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    PAGE: tl.constexpr,
+    CHUNK: tl.constexpr,
+    TILE: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """Some consecutive tokens of one sequence, times the query heads of one kv head, over all chunks."""
+    tile = tiles + tl.program_id(0) * 4
+    sequence, first_row = tl.load(tile).to(tl.int64), tl.load(tile + 1).to(tl.int64)
+    start, count = tl.load(tile + 2), tl.load(tile + 3)
+    kv_head = tl.program_id(1)
+    row = tl.arange(0, ROWS)
+    column = tl.arange(0, PADDED)
+    token = row // GROUP
+    head = kv_head * GROUP + row % GROUP
+    inside = (token < count)[:, None] & (column < WIDTH)[None, :]
+    at = head[:, None] * WIDTH + column[None, :]
+    queries = tl.load(q + (first_row + token)[:, None] * q_stride + at, mask=inside, other=0.0)
+    position = tl.where(token < count, start + token, -1)
+    latest = start + count - 1
+    keys = cache + kv_head * PAGE * WIDTH
+    pages = table + sequence * table_stride
+    o = tl.zeros([ROWS, PADDED], tl.float32)
+    m = tl.full([ROWS], float("-inf"), tl.float32)
+    s = tl.zeros([ROWS], tl.float32)
+    for first in range(0, latest + 1, CHUNK):
+        chunk_o, chunk_m, chunk_s = _chunk(
+            queries, position, latest, keys, pages, page_stride, scale, first,
+            KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS,
+        )  # fmt: skip
+        o, m, s = _merge(o, m, s, chunk_o, chunk_m, chunk_s)
+    s = tl.where(token < count, s, 1.0)
+    result = tl.div_rn(o, tl.broadcast_to(s[:, None], o.shape))
+    tl.store(out + (first_row + token)[:, None] * (KV_HEADS * GROUP * WIDTH) + at, result, mask=inside)
+
+
+def attend_launches(q: Tensor, cache: Tensor, work: Work, scale: float, out: Tensor) -> tuple[Launch, ...]:
+    """Decode's two launches and prefill's one; those with nothing to do have an empty grid."""
+    _check(q, cache, out)
+    (sequences,), heads, width = work.latest.shape, q.shape[1], q.shape[2]
+    partial = torch.empty(sequences, work.depth, heads, width, device=q.device)
+    level = torch.empty(sequences, work.depth, heads, 2, device=q.device)
+    common = _common(q, cache, work, scale)
+    return (
+        _decode_launch(work, partial, level, common),
+        _reduce_launch(work, partial, level, out),
+        _prefill_launch(work, out, common),
+    )
+
+
+def _common(q: Tensor, cache: Tensor, work: Work, scale: float) -> dict[str, object]:
+    """What both kernels that read the cache are told; 2^x stands for e^x."""
+    heads, width = q.shape[1:]
+    kv_heads, page = cache.shape[2:4]
+    common = {"q": q, "cache": cache, "table": work.table, "scale": scale * math.log2(math.e)}
+    common |= {"q_stride": q.stride(0), "page_stride": cache.stride(0), "table_stride": work.table.stride(0)}
+    common |= {"KV_HEADS": kv_heads, "GROUP": heads // kv_heads, "WIDTH": width, "PADDED": _padded(width)}
+    return common | {"PAGE": page, "CHUNK": CHUNK, "TILE": min(page & -page, TILE_BYTES // q.itemsize)}
+
+
+def _decode_launch(work: Work, partial: Tensor, level: Tensor, common: dict[str, object]) -> Launch:
+    sequences, depth = partial.shape[:2]
+    grid = (sequences, common["KV_HEADS"], depth)
+    warps, stages = DECODE[_row(common["WIDTH"])]
+    arguments = {"latest": work.latest, "partial": partial, "level": level, "depth": depth}
+    arguments["ROWS"] = max(ROWS_MIN, power_of_two(common["GROUP"]))
+    return Launch(_decode, grid, common | arguments, warps, stages)
+
+
+def _reduce_launch(work: Work, partial: Tensor, level: Tensor, out: Tensor) -> Launch:
+    sequences, depth, heads, width = partial.shape
+    arguments = {"partial": partial, "level": level, "latest": work.latest, "out": out, "depth": depth}
+    arguments |= {"HEADS": heads, "WIDTH": width, "PADDED": _padded(width), "CHUNK": CHUNK, "ROWS": REDUCE}
+    return Launch(_reduce, (sequences, -(-heads // REDUCE)), arguments, warps=1, stages=3)
+
+
+def _prefill_launch(work: Work, out: Tensor, common: dict[str, object]) -> Launch:
+    _, warps, stages = PREFILL[_row(common["WIDTH"])]
+    rows = _prefill_rows(common["WIDTH"], common["GROUP"])
+    arguments = common | {"tiles": work.tiles, "out": out, "ROWS": rows}
+    return Launch(_prefill, (len(work.tiles), common["KV_HEADS"]), arguments, warps, stages)
+
+
+def _check(q: Tensor, cache: Tensor, out: Tensor) -> None:
+    rows, heads, width = q.shape
+    kv_heads, page = cache.shape[2:4]
+    check("q", q, *FLOATS, shape=(None, heads, width))
+    check("cache", cache, q.dtype, shape=(None, 2, kv_heads, page, width))
+    check("out", out, q.dtype, shape=(rows, heads, width))
+    check_dense("q", q, 2)
+    check_dense("cache", cache, 4)
+    check_dense("out", out, 3)
+    if heads % kv_heads:
+        raise ValueError(f"`q` has {heads} heads, which {kv_heads} kv heads do not divide")
+    if page % ROWS_MIN or _padded(width) > max(PREFILL):
+        raise ValueError(
+            f"pages of {page} tokens, heads of {width}: pages must be a multiple of {ROWS_MIN}, heads at most"
+            f" {max(PREFILL)} wide"
+        )
+
+
+def attend_triton(q: Tensor, cache: Tensor, work: Work, scale: float) -> Tensor:
+    """q: [rows, heads, d], cache: [blocks, 2, kv_heads, block, d] -> [rows, heads, d], by a plan.
+
+    Rows in the order of the plan's spans. The last two dims of q and the last four of the cache are dense,
+    block is a multiple of 16, d at most 256; ValueError otherwise, before anything is launched.
+    """
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    for launch in attend_launches(q, cache, work, scale, out):
+        launch.run()
+    return out
+
+
+def attention_triton(q: Tensor, cache: Tensor, spans: Sequence[Span], scale: float) -> Tensor:
+    """Plan and attend, for tests."""
+    work = plan_work(spans, q.shape[1] // cache.shape[2], q.shape[2], q.device)
+    return attend_triton(q, cache, work, scale)
+
+
+def _build(width: int, heads: int, kv_heads: int) -> tuple[Launch, ...]:
+    """One layer of 32, 64-token pages, q as it lies in qkv; one decode row at 4,000 and 100 prefill rows."""
+    spans = (Span(4000, 1, tuple(range(63))), Span(0, 100, (0, 1)))
+    qkv = torch.empty(101, heads + 2 * kv_heads, width, dtype=torch.bfloat16, device="meta")
+    cache = qkv.new_empty(64, 32, 2, kv_heads, 64, width)[:, 0]
+    work = plan_work(spans, heads // kv_heads, width, "meta")
+    q = qkv[:, :heads]
+    return attend_launches(q, cache, work, width**-0.5, torch.empty(q.shape, dtype=q.dtype, device="meta"))
+
+
+OP = attrs.evolve(
+    attention.OP,
+    implementations=attention.OP.implementations | {"triton": attention_triton},
+    builds=(
+        Build("bf16, 32 heads of 64 on 8", lambda: _build(64, 32, 8)),
+        Build("bf16, 32 heads of 128 on 8", lambda: _build(128, 32, 8)),
+        Build("bf16, 8 heads of 256 on 4", lambda: _build(256, 8, 4)),
+    ),
+)

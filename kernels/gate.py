@@ -1,0 +1,214 @@
+"""The gate: compile every Triton kernel ahead of time for chips that are not here, and read what came out.
+
+`python -m kernels.gate` prints a table and exits with 1 if a kernel fails. A build passes if it compiles,
+fits the chip's shared memory, spills no register and contains what its kernel `needs`. The machine code is
+read, not an intermediate form: SASS by the wheel's cuobjdump, AMD's from the assembly. Nothing is run, so a
+pass says that the compiler understood a kernel as it was meant, not that the kernel is fast, or right.
+
+What is compiled is what the launchers launch: their `Launch` values on meta tensors of production shapes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import attrs
+import torch
+
+from kernels import OPS
+from kernels._triton import PINNED, Launch
+
+
+@attrs.frozen
+class Chip:
+    """A compilation target."""
+
+    name: str
+    backend: str
+    arch: int | str
+    lanes: int
+    """Threads per warp."""
+    shared_bytes: int
+    """Most shared memory of one program."""
+
+
+CHIPS = (
+    Chip("sm_80", "cuda", 80, 32, 163 << 10),
+    Chip("sm_90", "cuda", 90, 32, 227 << 10),
+    Chip("sm_100", "cuda", 100, 32, 227 << 10),
+    Chip("gfx942", "hip", "gfx942", 64, 64 << 10),
+)
+"""A100, H100 and H200, B200, MI300X. Sizes: CUDA Programming Guide, technical specifications per compute
+capability; AMD CDNA 3 ISA, section 2.2."""
+
+NEEDS = {
+    "wide loads": {
+        "sm_80": r"\bLDG\.E\S*\.128\b|\bLDGSTS\S*\.128\b",
+        "sm_90": r"\bLDG\.E\S*\.128\b|\bLDGSTS\S*\.128\b",
+        "sm_100": r"\bLDG\.E\S*\.(128|ENL2\.256)\b|\bLDGSTS\S*\.128\b",
+        "gfx942": r"\b(global|buffer|flat)_load_dwordx4\b",
+    },
+    "matrix": {
+        "sm_80": r"\bHMMA\b",
+        "sm_90": r"\bHMMA\b",
+        "sm_100": r"\bHMMA\b",
+        "gfx942": r"\bv_mfma_",
+    },
+    "group matrix": {
+        "sm_80": r"\bHMMA\b",
+        "sm_90": r"\bHGMMA\b",
+        "sm_100": r"\bUTC\w*MMA\b",
+        "gfx942": r"\bv_mfma_",
+    },
+}
+"""What a kernel may need, as patterns of machine instructions: 16-byte reads of global memory; products on
+matrix units; those in the form that feeds them from shared memory, where there is one (wgmma, tcgen05)."""
+
+
+@attrs.frozen
+class Verdict:
+    """What the compiler made of one kernel for one chip."""
+
+    kernel: str
+    build: str
+    chip: str
+    shared_bytes: int
+    registers: int
+    """Per thread; vector registers, on AMD."""
+    spilled: int
+    """Bytes of stack per thread on NVIDIA, registers on AMD."""
+    found: dict[str, int]
+    """Instructions per need."""
+    problems: tuple[str, ...]
+
+
+def verdicts(workers: int | None = None) -> Iterator[Verdict]:
+    """Compile all builds for all chips, in as many processes as there are cores; in the table's order."""
+    jobs = [
+        (op.name, build.name, index, chip.name)
+        for op in OPS
+        for build in op.builds
+        for index in range(len(build.launches()))
+        for chip in CHIPS
+    ]
+    with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
+        yield from pool.map(_judged, jobs)
+
+
+def _judged(job: tuple[str, str, int, str]) -> Verdict:
+    op_name, build_name, index, chip_name = job
+    builds = next(op.builds for op in OPS if op.name == op_name)
+    build = next(build for build in builds if build.name == build_name)
+    chip = next(chip for chip in CHIPS if chip.name == chip_name)
+    return judge(build.launches()[index], build_name, chip)
+
+
+def judge(launch: Launch, build: str, chip: Chip) -> Verdict:
+    """Compile one launch for one chip and read the result. Compiler errors are raised as they come."""
+    compiled = compiled_for(launch, chip)
+    read = _read_cuda if chip.backend == "cuda" else _read_hip
+    code, registers, spilled = read(compiled.asm)
+    found = {need: len(re.findall(NEEDS[need][chip.name], code)) for need in launch.kernel.needs}
+    shared = compiled.metadata.shared
+    problems = [f"no {need}" for need, count in found.items() if not count]
+    if shared > chip.shared_bytes:
+        problems.append(f"{shared} bytes of shared memory, {chip.name} has {chip.shared_bytes}")
+    if spilled:
+        problems.append(f"spills {spilled}")
+    name = launch.kernel.name
+    return Verdict(name, build, chip.name, shared, registers, spilled, found, tuple(problems))
+
+
+def compiled_for(launch: Launch, chip: Chip):
+    """Compile a launch for a chip as Triton's own launcher would on that chip."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    made = launch.kernel.made
+    kinds = [_kind(name, launch) for name in made.arg_names]
+    signature = {name: kind for name, (kind, _) in zip(made.arg_names, kinds, strict=True)}
+    constants = {(i,): launch.arguments[made.arg_names[i]] for i, (kind, _) in enumerate(kinds) if kind == "constexpr"}
+    divisible = {(i,): [["tt.divisibility", 16]] for i, (_, even) in enumerate(kinds) if even}
+    source = ASTSource(made, signature, constants, divisible)
+    options = {"num_warps": launch.warps, "num_stages": launch.stages, **PINNED}
+    return triton.compile(source, GPUTarget(chip.backend, chip.arch, chip.lanes), options)
+
+
+def _kind(name: str, launch: Launch) -> tuple[str, bool]:
+    """A parameter's type in Triton's signature, and whether it is known to be a multiple of 16."""
+    value = launch.arguments[name]
+    match value:
+        case torch.Tensor():
+            return f"*{_POINTEES[value.dtype]}", True
+        case _ if name.isupper():
+            return "constexpr", False
+        case float():
+            return "fp32", False
+        case int() if name in launch.kernel.lengths:
+            return "i32", False
+        case 1:
+            return "constexpr", False
+        case int():
+            return "i32" if value < 1 << 31 else "i64", value % 16 == 0
+    raise TypeError(f"`{name}` is {value!r}")
+
+
+_POINTEES = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.int32: "i32",
+    torch.int64: "i64",
+}
+
+
+def _read_cuda(asm: dict[str, object]) -> tuple[str, int, int]:
+    """(SASS, registers, bytes of stack) of a cubin."""
+    import triton
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "-sass", "-res-usage", file.name]
+        code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    used = re.search(r"REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)", code)
+    return code, int(used[1]), int(used[2]) + int(used[3])
+
+
+def _read_hip(asm: dict[str, object]) -> tuple[str, int, int]:
+    """(assembly, vector registers, spilled registers) of a code object."""
+    code = asm["amdgcn"]
+    numbers = {name: int(count) for name, count in re.findall(r"\.(\w+_count): +(\d+)", code)}
+    return code, numbers["vgpr_count"], numbers["vgpr_spill_count"] + numbers["sgpr_spill_count"]
+
+
+def line(verdict: Verdict) -> str:
+    """One row of the table."""
+    found = ", ".join(f"{count} {need}" for need, count in verdict.found.items())
+    return (
+        f"{verdict.kernel:<11} {verdict.build:<29} {verdict.chip:<7} {verdict.shared_bytes:>7}"
+        f" {verdict.registers:>5} {verdict.spilled:>5}  {'; '.join(verdict.problems) or 'ok':<4} {found}"
+    )
+
+
+def main() -> int:
+    """Print the table as it comes; 1 if anything failed."""
+    print(f"{'kernel':<11} {'build':<29} {'chip':<7} {'shared':>7} {'regs':>5} {'spill':>5}  verdict")
+    failed = 0
+    for verdict in verdicts():
+        failed += bool(verdict.problems)
+        print(line(verdict), flush=True)
+    print(f"{failed} failed" if failed else "all passed")
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
