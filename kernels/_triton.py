@@ -31,6 +31,11 @@ class TritonMissing(ImportError):
         super().__init__("Triton is not installed\nhint: pip install 'inferno-mesh[gpu]'")
 
 
+def installed() -> bool:
+    """Whether Triton can be imported; does not import it."""
+    return find_spec("triton") is not None
+
+
 class Kernel:
     """A function in Triton's language that is compiled, or interpreted, from its first launch on."""
 
@@ -45,7 +50,7 @@ class Kernel:
     @cached_property
     def made(self):
         """Triton's own object. `TRITON_INTERPRET=1` decides when Triton is imported. `TritonMissing`."""
-        if find_spec("triton") is None:
+        if not installed():
             raise TritonMissing
         import triton
         import triton.language
@@ -104,7 +109,7 @@ def check_dense(name: str, tensor: Tensor, dims: int) -> None:
     span = 1
     for size, stride in zip(tensor.shape[-dims:][::-1], tensor.stride()[-dims:][::-1], strict=True):
         if size > 1 and stride != span:
-            raise ValueError(f"`{name}` has strides {tensor.stride()}, but its last {dims} dims must be dense")
+            raise ValueError(f"`{name}` has strides {tensor.stride()}, so its last {dims} dims are not dense")
         span *= max(1, size)
 
 

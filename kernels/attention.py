@@ -281,6 +281,8 @@ OP = Op(
         _case("whole prefill", 4, 2, 64, 32, (0, 97)),
         _case("chunk of prefill over a page", 6, 3, 80, 32, (50, 33)),
         _case("mixed step", 8, 1, 32, 16, (40, 1), (3, 1), (0, 17), (17, 5)),
+        _case("decode past 512 keys", 2, 1, 64, 64, (1100, 1), (511, 1), (512, 1)),
+        _case("prefill past 512 keys", 2, 1, 64, 64, (500, 30)),
         _case("no rows", 4, 2, 64, 16),
     ),
     roundings=4,

@@ -45,12 +45,13 @@ TILE_BYTES = 128
 """A tile has as many keys as elements of the cache fit here: 64 of two bytes, 32 of four."""
 ROWS_MIN = 16
 """Least rows (and head width) of a matrix instruction; decode fills up to it."""
-PREFILL = {64: (128, 8, 3), 128: (128, 8, 3), 256: (64, 8, 2)}
-"""By head width, rounded up: packed rows, warps, and tiles in flight. Larger rows spill; see the gate."""
+PREFILL = {64: (128, 8, 3), 128: (64, 8, 2)}
+"""By head width, rounded up: packed rows, warps, and tiles in flight. Twice the rows at 128 wide spill on
+sm_80, where a row's total and its chunk's partial stand in registers together; see `kernels.gate`."""
+DECODE = {64: (4, 4), 128: (4, 3)}
+"""By head width, rounded up: warps, and tiles in flight."""
 REDUCE = 4
 """Heads per program that merges partials."""
-DECODE = {64: (4, 4), 128: (4, 3), 256: (4, 2)}
-"""By head width, rounded up: warps and tiles in flight."""
 
 
 @attrs.frozen(eq=False)
@@ -77,8 +78,8 @@ def plan_work(spans: Sequence[Span], group: int, width: int, device: str | torch
     tokens = _prefill_rows(width, group) // group
     tiles, row = [], len(decode)
     for sequence, span in enumerate(spans[len(decode) :], len(decode)):
-        for first in range(0, span.count, tokens):
-            tiles.append((sequence, row + first, span.start + first, min(tokens, span.count - first)))
+        firsts = range(0, span.count, tokens)
+        tiles.extend((sequence, row + i, span.start + i, min(tokens, span.count - i)) for i in firsts)
         row += span.count
     pages = max((len(span.pages) for span in spans), default=0)
     table = [span.pages + (0,) * (pages - len(span.pages)) for span in spans]
@@ -103,23 +104,12 @@ def _prefill_rows(width: int, group: int) -> int:
     return max(PREFILL[_row(width)][0], power_of_two(group))
 
 
+# fmt: off
 @kernel()
 def _chunk(
-    q,
-    position,
-    latest,
-    cache,
-    pages,
-    page_stride,
-    scale,
-    first,
-    KV_HEADS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    PADDED: tl.constexpr,
-    PAGE: tl.constexpr,
-    CHUNK: tl.constexpr,
-    TILE: tl.constexpr,
-    ROWS: tl.constexpr,
+    q, position, latest, cache, pages, page_stride, scale, first,
+    KV_HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, PAGE: tl.constexpr,
+    CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr,
 ):
     """(o, m, s) of the chunk at key `first` for rows q: [ROWS, PADDED], of which row r sees `position[r]`."""
     slot = tl.arange(0, TILE)
@@ -133,12 +123,12 @@ def _chunk(
         page = tl.load(pages + key // PAGE).to(tl.int64)
         tile = cache + page * page_stride + (key % PAGE) * WIDTH
         keys = tl.load(tile + lanes, mask=shown, other=0.0)
-        scores = tl.dot(q, tl.trans(keys), input_precision="ieee") * scale
+        scores = tl.dot(q, tl.trans(keys), input_precision="ieee")
         seen = (key + slot)[None, :] <= position[:, None]
         scores = tl.where(seen, scores, float("-inf"))
-        top = tl.maximum(m, tl.max(scores, axis=1))
+        top = tl.maximum(m, tl.max(scores, axis=1) * scale)
         anchor = tl.where(top == float("-inf"), 0.0, top)
-        weights = tl.exp2(scores - anchor[:, None])
+        weights = tl.exp2(tl.fma(scores, tl.full(scores.shape, scale, tl.float32), -anchor[:, None]))
         shrink = tl.exp2(m - anchor)
         written = (key + slot <= latest)[:, None] & shown
         values = tl.load(tile + KV_HEADS * PAGE * WIDTH + lanes, mask=written, other=0.0)
@@ -150,7 +140,7 @@ def _chunk(
 
 @kernel()
 def _merge(o, m, s, chunk_o, chunk_m, chunk_s):
-    """A total and the next partial to its right -> their total; o may have a column dimension more."""
+    """The total (o, m, s) so far, and the next partial to its right -> the total with it."""
     top = tl.maximum(m, chunk_m)
     anchor = tl.where(top == float("-inf"), 0.0, top)
     left = tl.exp2(m - anchor)
@@ -158,27 +148,11 @@ def _merge(o, m, s, chunk_o, chunk_m, chunk_s):
     return o * left[:, None] + chunk_o * right[:, None], top, s * left + chunk_s * right
 
 
-@kernel("depth", needs=("wide loads", "matrix"))
+@kernel("depth", "table_stride", needs=("wide loads", "matrix"))
 def _decode(
-    q,
-    cache,
-    latest,
-    table,
-    partial,
-    level,
-    depth,
-    q_stride,
-    page_stride,
-    table_stride,
-    scale,
-    KV_HEADS: tl.constexpr,
-    GROUP: tl.constexpr,
-    WIDTH: tl.constexpr,
-    PADDED: tl.constexpr,
-    PAGE: tl.constexpr,
-    CHUNK: tl.constexpr,
-    TILE: tl.constexpr,
-    ROWS: tl.constexpr,
+    q, cache, latest, table, partial, level, depth, q_stride, page_stride, table_stride, scale,
+    KV_HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
+    PAGE: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr,
 ):
     """The partial of one chunk of one sequence, for the query heads of one kv head."""
     sequence = tl.program_id(0).to(tl.int64)
@@ -198,7 +172,7 @@ def _decode(
         o, m, s = _chunk(
             queries, position, last, keys, pages, page_stride, scale, first,
             KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS,
-        )  # fmt: skip
+        )
         line = (sequence * depth + tl.program_id(2)) * KV_HEADS * GROUP + head
         tl.store(partial + line[:, None] * WIDTH + column[None, :], o, mask=inside)
         tl.store(level + line * 2, m, mask=row < GROUP)
@@ -207,15 +181,8 @@ def _decode(
 
 @kernel("depth", needs=("wide loads",))
 def _reduce(
-    partial,
-    level,
-    latest,
-    out,
-    depth,
-    HEADS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    PADDED: tl.constexpr,
-    CHUNK: tl.constexpr,
+    partial, level, latest, out, depth,
+    HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, CHUNK: tl.constexpr,
     ROWS: tl.constexpr,
 ):
     """Merge one sequence's partials, for some of its heads, from left to right."""
@@ -237,25 +204,11 @@ def _reduce(
     tl.store(out + at, tl.div_rn(o, tl.broadcast_to(s[:, None], o.shape)), mask=inside)
 
 
-@kernel(needs=("wide loads", "group matrix"))
+@kernel("table_stride", needs=("wide loads", "group matrix"))
 def _prefill(
-    q,
-    cache,
-    tiles,
-    table,
-    out,
-    q_stride,
-    page_stride,
-    table_stride,
-    scale,
-    KV_HEADS: tl.constexpr,
-    GROUP: tl.constexpr,
-    WIDTH: tl.constexpr,
-    PADDED: tl.constexpr,
-    PAGE: tl.constexpr,
-    CHUNK: tl.constexpr,
-    TILE: tl.constexpr,
-    ROWS: tl.constexpr,
+    q, cache, tiles, table, out, q_stride, page_stride, table_stride, scale,
+    KV_HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
+    PAGE: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr,
 ):
     """Some consecutive tokens of one sequence, times the query heads of one kv head, over all chunks."""
     tile = tiles + tl.program_id(0) * 4
@@ -280,13 +233,14 @@ def _prefill(
         chunk_o, chunk_m, chunk_s = _chunk(
             queries, position, latest, keys, pages, page_stride, scale, first,
             KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS,
-        )  # fmt: skip
+        )
         o, m, s = _merge(o, m, s, chunk_o, chunk_m, chunk_s)
     s = tl.where(token < count, s, 1.0)
     result = tl.div_rn(o, tl.broadcast_to(s[:, None], o.shape))
     tl.store(out + (first_row + token)[:, None] * (KV_HEADS * GROUP * WIDTH) + at, result, mask=inside)
 
 
+# fmt: on
 def attend_launches(q: Tensor, cache: Tensor, work: Work, scale: float, out: Tensor) -> tuple[Launch, ...]:
     """Decode's two launches and prefill's one; those with nothing to do have an empty grid."""
     _check(q, cache, out)
@@ -386,6 +340,5 @@ OP = attrs.evolve(
     builds=(
         Build("bf16, 32 heads of 64 on 8", lambda: _build(64, 32, 8)),
         Build("bf16, 32 heads of 128 on 8", lambda: _build(128, 32, 8)),
-        Build("bf16, 8 heads of 256 on 4", lambda: _build(256, 8, 4)),
     ),
 )

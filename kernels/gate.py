@@ -23,7 +23,7 @@ import attrs
 import torch
 
 from kernels import OPS
-from kernels._triton import PINNED, Launch
+from kernels._triton import PINNED, Launch, TritonMissing, installed
 
 
 @attrs.frozen
@@ -133,10 +133,10 @@ def compiled_for(launch: Launch, chip: Chip):
     from triton.compiler import ASTSource
 
     made = launch.kernel.made
-    kinds = [_kind(name, launch) for name in made.arg_names]
-    signature = {name: kind for name, (kind, _) in zip(made.arg_names, kinds, strict=True)}
-    constants = {(i,): launch.arguments[made.arg_names[i]] for i, (kind, _) in enumerate(kinds) if kind == "constexpr"}
-    divisible = {(i,): [["tt.divisibility", 16]] for i, (_, even) in enumerate(kinds) if even}
+    kinds = {name: _kind(name, launch) for name in made.arg_names}
+    signature = {name: kind for name, (kind, _) in kinds.items()}
+    constants = {name: launch.arguments[name] for name, kind in signature.items() if kind == "constexpr"}
+    divisible = {(i,): [["tt.divisibility", 16]] for i, (_, even) in enumerate(kinds.values()) if even}
     source = ASTSource(made, signature, constants, divisible)
     options = {"num_warps": launch.warps, "num_stages": launch.stages, **PINNED}
     return triton.compile(source, GPUTarget(chip.backend, chip.arch, chip.lanes), options)
@@ -200,7 +200,10 @@ def line(verdict: Verdict) -> str:
 
 
 def main() -> int:
-    """Print the table as it comes; 1 if anything failed."""
+    """Print the table as it comes; 1 if anything failed, 2 if Triton is not installed."""
+    if not installed():
+        print(f"error: {TritonMissing()}", file=sys.stderr)
+        return 2
     print(f"{'kernel':<11} {'build':<29} {'chip':<7} {'shared':>7} {'regs':>5} {'spill':>5}  verdict")
     failed = 0
     for verdict in verdicts():

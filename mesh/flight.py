@@ -111,6 +111,9 @@ class Flight:
     failure: Failure | None = None
     moves: int = 0
     crashes: int = 0
+    submitted_at: float = 0.0
+    """Monotonic seconds at the entry."""
+    first_token_at: float | None = None
     tried: dict[str, str] = attrs.Factory(dict)
     """Workers that turned this flight down since it was last accepted, and why."""
 

@@ -19,7 +19,7 @@ import attrs
 
 from mesh.agenda import Agenda
 from mesh.attempt import Attempt
-from mesh.effects import Effect, SendFrame, Wake
+from mesh.effects import Effect, Report, SendFrame, Wake
 from mesh.errors import DecodeError
 from mesh.facts import Fact
 from mesh.flight import MOVES_MAX, Flight, State
@@ -94,7 +94,7 @@ class Forwarder:
     def submit(self, now: Now, request: Attempt, timeout_s: float | None) -> tuple[int, list[Output]]:
         """Begin a flight; return its id."""
         deadline = None if timeout_s is None else now.mono + timeout_s
-        flight = Flight(self._new_id(), request, deadline, self.options.moves_max)
+        flight = Flight(self._new_id(), request, deadline, self.options.moves_max, submitted_at=now.mono)
         self.flights[flight.id] = flight
         self.statistics.submitted += 1
         if deadline is not None:
@@ -109,7 +109,7 @@ class Forwarder:
             return []
         outputs = self._tell_cancel(flight, "the client has gone")
         flight.cancel()
-        return outputs + self._ended(flight)
+        return outputs + self._ended(now, flight)
 
     def release(self, now: Now, id: int) -> list[Output]:
         """Forget a flight whose client has been served; cancel it if it still runs."""
@@ -162,7 +162,7 @@ class Forwarder:
             flight.fail(
                 "no_worker", f"no node could serve `{flight.request.model}` for {options.route_wait_s:g} s"
             )
-            return self._ended(flight)
+            return self._ended(now, flight)
         self._agenda.set(("route", flight.id), now.mono + search.retry_s * (0.5 + self.rng.random()))
         search.retry_s = min(2 * search.retry_s, options.retry_max_s)
         return []
@@ -192,7 +192,7 @@ class Forwarder:
             case Kind.ACCEPT:
                 return self._accepted(flight, frame)
             case Kind.TOKENS:
-                return self._produced(flight, frame)
+                return self._produced(now, flight, frame)
             case Kind.FINISH:
                 return self._finished(now, flight, frame)
             case Kind.REJECT:
@@ -208,17 +208,19 @@ class Forwarder:
         self._agenda.cancel(("answer", flight.id))
         return [Wake(flight.id)]
 
-    def _produced(self, flight: Flight, frame: Frame) -> list[Output]:
+    def _produced(self, now: Now, flight: Flight, frame: Frame) -> list[Output]:
         tokens = Tokens.read(frame)
         if not flight.tokens(frame.attempt, tokens):
             self.statistics.stale_frames += 1
             return []
         self.statistics.tokens += len(tokens.ids)
+        if flight.first_token_at is None:
+            flight.first_token_at = now.mono
         return [Wake(flight.id)]
 
     def _finished(self, now: Now, flight: Flight, frame: Frame) -> list[Output]:
         if flight.finished(frame.attempt, Finish.read(frame)):
-            return self._ended(flight)
+            return self._ended(now, flight)
         return self._lose(now, flight, "its end came before its tokens")
 
     def _rejected(self, now: Now, flight: Flight, frame: Frame) -> list[Output]:
@@ -227,7 +229,7 @@ class Forwarder:
         self._leave(flight)
         flight.rejected(frame.attempt, reject)
         if flight.ended:
-            return self._ended(flight)
+            return self._ended(now, flight)
         self.statistics.moves += was_running
         return self._route(now, flight)
 
@@ -249,7 +251,7 @@ class Forwarder:
         self._leave(flight)
         flight.lost(flight.attempt, reason)
         if flight.ended:
-            return outputs + self._ended(flight)
+            return outputs + self._ended(now, flight)
         self.statistics.moves += 1
         return outputs + self._route(now, flight)
 
@@ -263,14 +265,14 @@ class Forwarder:
         if flight.target is not None:
             del self._at[flight.target][flight.id]
 
-    def _ended(self, flight: Flight) -> list[Output]:
+    def _ended(self, now: Now, flight: Flight) -> list[Output]:
         for name in ("answer", "route", "deadline"):
             self._agenda.cancel((name, flight.id))
         self._searching.pop(flight.id, None)
         for at in self._at.values():
             at.pop(flight.id, None)
         self._count_end(flight)
-        return [Wake(flight.id)]
+        return [Wake(flight.id), _told(now, flight)]
 
     def _count_end(self, flight: Flight) -> None:
         name = flight.state.value
@@ -298,12 +300,29 @@ class Forwarder:
             case "answer":
                 return self._lose(now, flight, "no answer")
             case _:
-                return self._out_of_time(flight)
+                return self._out_of_time(now, flight)
 
-    def _out_of_time(self, flight: Flight) -> list[Output]:
+    def _out_of_time(self, now: Now, flight: Flight) -> list[Output]:
         outputs = self._tell_cancel(flight, "out of time")
         flight.fail("deadline_exceeded", "the request's time is up")
-        return outputs + self._ended(flight)
+        return outputs + self._ended(now, flight)
+
+
+def _told(now: Now, flight: Flight) -> Report:
+    """The one line that a flight leaves in the log."""
+    first_at, failure = flight.first_token_at, flight.failure
+    fields = {
+        "id": f"{flight.id:016x}",
+        "model": flight.request.model,
+        "end": failure.code if failure else flight.finish.reason if flight.finish else flight.state.value,
+        "worker": flight.worker,
+        "tokens": flight.delivered,
+        "attempts": flight.attempt,
+        "moves": flight.moves + flight.crashes,
+        "ttft_ms": None if first_at is None else round((first_at - flight.submitted_at) * 1000),
+        "ms": round((now.mono - flight.submitted_at) * 1000),
+    }
+    return Report("flight", tuple(item for item in fields.items() if item[1] not in (None, "")))
 
 
 def _cost_tokens(attempt: Attempt) -> int:

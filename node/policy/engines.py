@@ -72,6 +72,8 @@ class Replica:
     progress: tuple[int, float] = (0, 0.0)
     """Last sample of (layers computed, processor seconds)."""
     progressed_at: float = 0.0
+    had_work: bool = False
+    """Whether it held attempts at the last sample: patience begins with the work, not with the rest before."""
 
 
 @attrs.define
@@ -133,7 +135,8 @@ class Engines:
         replica = self.replicas[name]
         sample = (layers, cpu_s)
         patience_s = self._patience_s(replica, has_work)
-        if sample != replica.progress or patience_s is None:
+        began, replica.had_work = has_work and not replica.had_work, has_work
+        if sample != replica.progress or patience_s is None or began:
             replica.progress, replica.progressed_at = sample, now.mono
             return []
         if now.mono - replica.progressed_at < patience_s:

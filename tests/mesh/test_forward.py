@@ -5,7 +5,7 @@ import random
 import attrs
 
 from mesh.attempt import Attempt, Parameters, Segment
-from mesh.effects import SendFrame, Wake
+from mesh.effects import Report, SendFrame, Wake
 from mesh.flight import State
 from mesh.forward import Forwarder, ForwardOptions
 from mesh.frames import Accept, Finish, Frame, Kind, Reject, Tokens
@@ -183,6 +183,18 @@ def test_releasing_a_running_flight_cancels_it_at_its_worker() -> None:
     outputs = entry.forwarder.release(entry.at, id)
     assert sent(outputs, Kind.CANCEL)[0].node == "a"
     assert entry.forwarder.flights == {} and entry.forwarder.next_deadline() is None
+
+
+def test_a_flight_leaves_one_line_in_the_log() -> None:
+    entry = two()
+    id = start(entry)
+    entry.now = 0.5
+    entry.say("a", Tokens(0, (1, 2), "xy"), id, 1)
+    entry.now = 2.0
+    (told,) = [o for o in entry.say("a", Finish(2, "length"), id, 1) if isinstance(o, Report)]
+    fields = dict(told.fields)
+    assert (told.event, fields["end"], fields["worker"], fields["tokens"]) == ("flight", "length", "A", 2)
+    assert (fields["ttft_ms"], fields["ms"], fields["moves"]) == (500, 2000, 0)
 
 
 def test_many_flights_spread_by_what_was_sent_before_any_figure_returns() -> None:

@@ -115,7 +115,13 @@ def test_after_a_long_rest_the_patience_begins_with_the_work() -> None:
     ready(e, 0)
     rest = [(n / 4, False, 7, 3.0) for n in range(240)]
     work = [(60 + n / 4, True, 7, 3.0) for n in range(5)]
-    assert kills(e, rest + work) == [60.75]
+    assert kills(e, rest + work) == [61.0]
+
+
+def test_work_that_came_just_before_a_sample_does_not_look_frozen() -> None:
+    e = engines()
+    ready(e, 0)
+    assert kills(e, [(0.0, False, 7, 3.0), (1.0, True, 7, 3.0), (1.25, True, 7, 3.0)]) == []
 
 
 def test_a_leaving_node_starts_nothing_again() -> None:
