@@ -64,6 +64,10 @@ def select(dtypes: Sequence[torch.dtype], heads: int, kv_heads: int, width: int,
     `dtypes` is the order of preference: the first whose probes pass is taken. If none passes, the first that
     this CPU can run at all is taken and `exact` is false: answers are right, but their last bits depend on
     the batch. fp32 runs everywhere; without it, ValueError if no dtype can run.
+
+    Triton's kernels are not chosen here, since none has run on a GPU yet (docs/explanation/kernels.md). Their
+    place is beside this: the same record with their launchers, `attention_triton.plan_work` for the plan,
+    and the same probes run on the device.
     """
     runnable = [dtype for dtype in dtypes if linear.supports(dtype)]
     if not runnable:

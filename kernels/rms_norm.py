@@ -73,9 +73,9 @@ def _build(rows: int, width: int) -> tuple[Launch]:
     return (rms_norm_launch(x, x[0], torch.empty_like(x), 1e-5),)
 
 
-def _case(name: str, *shape: int) -> Case:
+def _case(name: str, *shape: int, scale: float = 1.0) -> Case:
     def make(generator: torch.Generator, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
-        return normal(generator, dtype, *shape), normal(generator, dtype, shape[-1]), 1e-5
+        return normal(generator, dtype, *shape) * scale, normal(generator, dtype, shape[-1]), 1e-5
 
     return Case(name, make, terms=shape[-1])
 
@@ -90,6 +90,7 @@ OP = Op(
         _case("odd width", 7, 97),
         _case("per head", 5, 3, 64),
         _case("no rows", 0, 64),
+        _case("values no larger than eps", 3, 64, scale=2.0**-10),
         _case("many rows", 257, 768),
     ),
     builds=(

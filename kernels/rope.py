@@ -59,21 +59,12 @@ def rope_store(qkv: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, page: Tenso
     return qkv
 
 
+# fmt: off
 @kernel(needs=("wide loads",))
 def _rope_store(
-    qkv,
-    cos,
-    sin,
-    cache,
-    page,
-    slot,
-    page_stride,
-    HEADS: tl.constexpr,
-    KV_HEADS: tl.constexpr,
-    HALF: tl.constexpr,
-    PAGE: tl.constexpr,
-    LANES: tl.constexpr,
-    BLOCK: tl.constexpr,
+    qkv, cos, sin, cache, page, slot, page_stride,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, PAGE: tl.constexpr,
+    LANES: tl.constexpr, BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     lane = (tl.program_id(1) * LANES + tl.arange(0, LANES))[:, None]
@@ -99,22 +90,14 @@ def _rope_store(
     tl.store(to + HALF, new_high, mask=inside & (lane >= HEADS))
 
 
+# fmt: on
 def rope_store_launch(
     qkv: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, page: Tensor, slot: Tensor
 ) -> Launch:
     """One program per row and some of its lanes: about a thousand pairs."""
+    _check(qkv, cos, sin, cache, page, slot)
     rows, lanes, width = qkv.shape
     kv_heads, tokens = cache.shape[2:4]
-    check("qkv", qkv, *FLOATS, shape=(None, lanes, width // 2 * 2))
-    check("cache", cache, qkv.dtype, shape=(None, 2, kv_heads, tokens, width))
-    for name, tensor in (("cos", cos), ("sin", sin)):
-        check(name, tensor, torch.float32, shape=(rows, 1, width))
-        check_dense(name, tensor, 3)
-    for name, tensor in (("page", page), ("slot", slot)):
-        check(name, tensor, torch.int64, shape=(rows,))
-        check_dense(name, tensor, 1)
-    check_dense("qkv", qkv, 3)
-    check_dense("cache", cache, 4)
     half = width // 2
     block = power_of_two(half)
     together = min(power_of_two(lanes), max(1, 1024 // block))
@@ -122,6 +105,20 @@ def rope_store_launch(
     arguments |= {"page_stride": cache.stride(0), "HEADS": lanes - 2 * kv_heads, "KV_HEADS": kv_heads}
     arguments |= {"HALF": half, "PAGE": tokens, "LANES": together, "BLOCK": block}
     return Launch(_rope_store, (rows, -(-lanes // together)), arguments)
+
+
+def _check(qkv: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, page: Tensor, slot: Tensor) -> None:
+    rows, lanes, width = qkv.shape
+    check("qkv", qkv, *FLOATS, shape=(rows, lanes, width // 2 * 2))
+    check("cache", cache, qkv.dtype, shape=(None, 2, *cache.shape[2:4], width))
+    check_dense("qkv", qkv, 3)
+    check_dense("cache", cache, 4)
+    for name, tensor in (("cos", cos), ("sin", sin)):
+        check(name, tensor, torch.float32, shape=(rows, 1, width))
+        check_dense(name, tensor, 3)
+    for name, tensor in (("page", page), ("slot", slot)):
+        check(name, tensor, torch.int64, shape=(rows,))
+        check_dense(name, tensor, 1)
 
 
 def rope_store_triton(

@@ -87,15 +87,11 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
+# fmt: off
 @kernel("vocabulary")
 def _gumbel(
-    keys,
-    noise,
-    vocabulary,
-    GOLDEN: tl.constexpr,
-    FIRST: tl.constexpr,
-    SECOND: tl.constexpr,
-    BLOCK: tl.constexpr,
+    keys, noise, vocabulary,
+    GOLDEN: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -111,6 +107,7 @@ def _gumbel(
     tl.store(noise + row * vocabulary + token, -tl.log(e), mask=token < vocabulary)
 
 
+# fmt: on
 def gumbel_launch(keys: Tensor, noise: Tensor) -> Launch:
     """One program per row and `BLOCK` tokens."""
     check("keys", keys, torch.int64, shape=(None,))
@@ -144,6 +141,19 @@ def _case(name: str, rows: int, vocabulary: int) -> Case:
     return Case(name, make)
 
 
+def _extremes(_generator: torch.Generator, _dtype: torch.dtype) -> tuple[Tensor, int]:
+    """Keys whose first token hashes to the least, the largest and other rare values."""
+    hashes = (0, 1 << 11, 1 << 40, 1 << 63, _MASK - (1 << 40), _MASK - (1 << 41), _MASK)
+    return torch.tensor([_signed(_unmixed(h)) for h in hashes]), 3
+
+
+def _unmixed(value: int) -> int:
+    """The inverse of `mix`: its shift undoes itself, since 33 is more than half of 64."""
+    for factor in reversed(MIX):
+        value = ((value ^ (value >> 33)) * pow(factor, -1, 1 << 64)) & _MASK
+    return value ^ (value >> 33)
+
+
 OP = Op(
     name="gumbel",
     reference=gumbel_reference,
@@ -153,6 +163,7 @@ OP = Op(
         _case("odd vocabulary", 3, 97),
         _case("no rows", 0, 16),
         _case("many tokens", 2, 4096),
+        Case("rare hashes", _extremes),
     ),
     builds=(Build("128 256 tokens", _build),),
 )

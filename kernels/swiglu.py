@@ -54,9 +54,9 @@ def _swiglu(x, y, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
 
 def swiglu_launch(x: Tensor, y: Tensor) -> Launch:
     """One program per row and `BLOCK` columns."""
-    check("x", x, *FLOATS, shape=(None, None))
-    check_dense("x", x, 2)
     rows, width = len(x), x.shape[1] // 2
+    check("x", x, *FLOATS, shape=(rows, 2 * width))
+    check_dense("x", x, 2)
     check("y", y, x.dtype, shape=(rows, width))
     return Launch(_swiglu, (rows, -(-width // BLOCK)), {"x": x, "y": y, "WIDTH": width, "BLOCK": BLOCK})
 

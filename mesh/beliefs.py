@@ -85,8 +85,7 @@ class Beliefs:
         row = self.live_peer(node)
         if row is None:
             return
-        load = self._loads.get(now, node)
-        self.weigh(now, self._detector.start(now, row, load.lag_ms / 1000 if load is not None else 0.0))
+        self.weigh(now, self._detector.start(now, row, self._loads.lag_s(node)))
 
     def probe_suspects(self, now: Now) -> None:
         """Begin a round with everybody who is suspect."""

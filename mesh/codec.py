@@ -25,7 +25,7 @@ import msgpack
 from mesh.effects import Address
 from mesh.errors import DecodeError, LimitError
 from mesh.identity import GENERATION_MAX, INCARNATION_MAX, NODE_DIGITS, Identity
-from mesh.load import AGE_MS_MAX, LoadRecord, ModelLoad
+from mesh.load import AGE_MS_MAX, LoadHeld, LoadMark, LoadRecord, LoadStill, ModelLoad
 from mesh.member import Liveness, Member
 from mesh.messages import (
     Ack,
@@ -256,6 +256,9 @@ LOAD_RECORD = Layout(
     ),
 )
 
+LOAD_MARK = Layout(LoadMark, LOAD_RECORD.fields[:4])
+"""The beginning of a load record, which is all that is read of one that is held already."""
+
 ITEMS: dict[int, Layout] = {
     1: Layout(Ping, (_SOURCE, Field("nonce", NONCE), Field("target", NODE))),
     2: Layout(Ack, (_SOURCE, Field("nonce", NONCE), Field("digest", DIGEST))),
@@ -277,13 +280,20 @@ ITEMS: dict[int, Layout] = {
     9: Layout(Gossip, (_SOURCE,)),
     32: UPDATE,
     33: LOAD_RECORD,
+    34: Layout(LoadHeld, LOAD_RECORD.fields[1:3]),
+    35: Layout(LoadStill, LOAD_RECORD.fields[1:4]),
 }
 """Item types. A number is never used again for anything else."""
 
 _TYPES: dict[type, int] = {layout.build: number for number, layout in ITEMS.items()}
+_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill)
 
 
-def item(value: Message | Update | LoadRecord) -> bytes:
+def _nothing_held(_mark: LoadMark) -> bool:
+    return False
+
+
+def item(value: Message | Update | LoadRecord | LoadHeld | LoadStill) -> bytes:
     """Encode one item. Raises LimitError when an account exceeds ACCOUNT_BYTES_MAX."""
     number = _TYPES[type(value)]
     payload = msgpack.packb(_to_array(ITEMS[number], value), use_single_float=True)
@@ -295,6 +305,29 @@ def item(value: Message | Update | LoadRecord) -> bytes:
     return _ITEM.pack(number, len(payload)) + payload
 
 
+@attrs.frozen
+class LoadItem:
+    """A load record, encoded once for all ages: `at(age)` is the same as `item` of the aged record."""
+
+    head: bytes
+    """What precedes the age in the payload."""
+    tail: bytes
+    """What follows it."""
+
+    def at(self, age_ms: int) -> bytes:
+        """The item with this age."""
+        payload = self.head + msgpack.packb(age_ms) + self.tail
+        return _ITEM.pack(_TYPES[LoadRecord], len(payload)) + payload
+
+
+def load_item(record: LoadRecord) -> LoadItem:
+    """Encode a load record, but for its age."""
+    parts = [msgpack.packb(part, use_single_float=True) for part in _to_array(LOAD_RECORD, record)]
+    age_at = len(LOAD_MARK.fields) - 1
+    head = msgpack.Packer().pack_array_header(len(parts)) + b"".join(parts[:age_at])
+    return LoadItem(head, b"".join(parts[age_at + 1 :]))
+
+
 def packet(items: Iterable[bytes], limit: int = DATAGRAM_BYTES_MAX) -> bytes:
     """Join encoded items, the message first, into one packet of at most `limit` bytes."""
     data = bytes((VERSION, UNSEALED)) + b"".join(items)
@@ -303,30 +336,38 @@ def packet(items: Iterable[bytes], limit: int = DATAGRAM_BYTES_MAX) -> bytes:
     return data
 
 
-def decode(data: bytes, limit: int = DATAGRAM_BYTES_MAX) -> Packet:
+def decode(
+    data: bytes, limit: int = DATAGRAM_BYTES_MAX, is_held: Callable[[LoadMark], bool] = _nothing_held
+) -> Packet:
     """Decode one packet. Raises DecodeError for anything that is not one; total.
 
-    Exactly one message is expected among the items.
+    Exactly one message is expected among the items. Of a load record that `is_held` only the
+    mark is read.
     """
     _need(HEADER_BYTES <= len(data) <= limit, f"a packet of {HEADER_BYTES} to {limit} bytes", len(data))
     _need(data[0] == VERSION, f"version {VERSION}", data[0])
     _need(data[1] == UNSEALED, "a key that this node has", data[1])
+    found: dict[type, list[Any]] = {rider: [] for rider in _RIDERS}
     messages: list[Any] = []
-    updates: list[Update] = []
-    loads: list[LoadRecord] = []
     unknown = 0
     for number, payload in _split(data):
         layout = ITEMS.get(number)
         if layout is None:
             unknown += 1
-        elif layout is UPDATE:
-            updates.append(_from_array(layout, _unpack(payload)))
-        elif layout is LOAD_RECORD:
-            loads.append(_from_array(layout, _unpack(payload)))
-        else:
-            messages.append(_from_array(layout, _unpack(payload)))
+            continue
+        value = _read(layout, _unpack(payload), is_held)
+        found.get(type(value), messages).append(value)
     _need(len(messages) == 1, "one message", len(messages))
-    return Packet(messages[0], tuple(updates), tuple(loads), unknown)
+    riders = [tuple(found[rider]) for rider in _RIDERS]
+    return Packet(messages[0], *riders, unknown=unknown)
+
+
+def _read(layout: Layout, array: Any, is_held: Callable[[LoadMark], bool]) -> Any:
+    if layout is LOAD_RECORD:
+        mark = _from_array(LOAD_MARK, array)
+        if is_held(mark):
+            return mark
+    return _from_array(layout, array)
 
 
 def _split(data: bytes) -> list[tuple[int, bytes]]:

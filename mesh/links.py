@@ -12,7 +12,8 @@ been quiet for `echo_s`, and quiet for `silence_s` (or four times the lag that t
 peer reports of itself) raises LinkSilent once. It is kept open, since late frames
 of the peer are harmless, until `abandon_s`. After a pause of our own, every peer
 is given its time again before it is judged. A link that no request uses costs
-nothing: SWIM watches its peer, and the side that dialled closes it after `idle_s`.
+nothing and is kept: should its peer die, its reset tells us in a round trip. It is
+closed when membership holds the peer dead or gone.
 """
 
 from collections.abc import Callable
@@ -57,8 +58,6 @@ class LinkOptions:
     """A link that carried a flight's frame so recently is in use, and watched."""
     idle_tick_s: float = 2.0
     """How often links are looked at when none is in use."""
-    idle_s: float = 60.0
-    """A link that carried no request for this long is closed by the side that dialled it."""
     hello_s: float = 5.0
     """A connection that has not said who it is by then is closed."""
 
@@ -258,6 +257,13 @@ class Links:
             link = self._by_address.get(address)
         return None if link is None else self._connections[link]
 
+    def drop(self, node: str, reason: str) -> list[Output]:
+        """Close every link to a peer that is dead or has left."""
+        outputs: list[Output] = []
+        for connection in [c for c in self._connections.values() if c.node == node]:
+            outputs += self._close(connection, reason)
+        return outputs
+
     def refresh(self, node: str) -> None:
         """The peer has just answered otherwise: links to it that are stuck are replaced at the next send.
 
@@ -305,7 +311,7 @@ class Links:
         return self._tick_at if self._connections else None
 
     def tick(self, now: Now) -> list[Output]:
-        """Ping the quiet, report the silent, close the idle."""
+        """Ping the quiet, report the silent, close what never greeted."""
         if self._tick_at is None or now.mono < self._tick_at:
             return []
         late_s = now.mono - self._tick_at
@@ -330,15 +336,10 @@ class Links:
             connection.heard_at = now.mono
 
     def _watch(self, now: Now, connection: Connection) -> list[Output]:
-        options = self.options
         quiet_s = now.mono - connection.heard_at
-        if not connection.greeted and quiet_s > options.hello_s:
+        if not connection.greeted and quiet_s > self.options.hello_s:
             return self._close(connection, "no hello")
-        if self._is_watched(now, connection):
-            return self._judge(now, connection, quiet_s)
-        if connection.address is not None and now.mono - connection.used_at > options.idle_s:
-            return self._close(connection, "idle")
-        return []
+        return self._judge(now, connection, quiet_s) if self._is_watched(now, connection) else []
 
     def _judge(self, now: Now, connection: Connection, quiet_s: float) -> list[Output]:
         options = self.options

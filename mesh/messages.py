@@ -8,7 +8,7 @@ always the node that sent this packet, not the one it is about. How each becomes
 import attrs
 
 from mesh.effects import Address
-from mesh.load import LoadRecord
+from mesh.load import LoadHeld, LoadMark, LoadRecord, LoadStill
 from mesh.member import Member
 
 
@@ -111,5 +111,9 @@ class Packet:
     message: Message
     updates: tuple[Update, ...] = ()
     loads: tuple[LoadRecord, ...] = ()
+    repeats: tuple[LoadMark, ...] = ()
+    """Load records that the receiver holds already: their figures were not read."""
+    held: tuple[LoadHeld, ...] = ()
+    still: tuple[LoadStill, ...] = ()
     unknown: int = 0
     """Items of a type that this version does not know: skipped."""

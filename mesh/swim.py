@@ -41,7 +41,7 @@ from mesh.errors import DecodeError
 from mesh.facts import Fact
 from mesh.health import pause_s
 from mesh.identity import Identity
-from mesh.load import LoadRecord, LoadTable
+from mesh.load import LoadMark, LoadRecord, LoadTable
 from mesh.member import Liveness, Member
 from mesh.members import Members
 from mesh.messages import Ack, Gossip, Join, Leave, Nack, Packet, Ping, PingRequest, Snapshot, Sync, Update
@@ -78,7 +78,7 @@ class Swim:
 
         """
         codec.item(Update(me))
-        self.loads = LoadTable()
+        self.loads = LoadTable(me.node, codec.load_item)
         """Newest load record of each live member; `get(now, node)` says how old it is."""
         self._options = options
         self._node = me.node
@@ -89,6 +89,8 @@ class Swim:
         self._leaving = False
         self._jumped = False
         self._lag_s = 0.0
+        self._ran_at = 0.0
+        self._backlog_s = 0.0
         cases: dict[str, Suspicion] = {}
         self._members = Members(me, rng, options.members_max)
         self._detector = Detector(me.node, options, self._members, self._agenda, rng)
@@ -177,7 +179,8 @@ class Swim:
         self._tally.packets_received += 1
         self._tally.bytes_received += len(data)
         try:
-            packet = codec.decode(data, codec.RELIABLE_BYTES_MAX if reliable else codec.DATAGRAM_BYTES_MAX)
+            limit = codec.RELIABLE_BYTES_MAX if reliable else codec.DATAGRAM_BYTES_MAX
+            packet = codec.decode(data, limit, self.loads.holds)
         except DecodeError:
             self._tally.decode_errors += 1
             return self._voice.take()
@@ -186,6 +189,7 @@ class Swim:
 
     def tick(self, now: Now) -> list[Effect | Fact]:
         """Do what has come due. Call it at `next_deadline()`, after draining the sockets."""
+        self._backlog_s = 0.0
         self._wake(now)
         for key in self._agenda.due(now.mono):
             self._come_due(now, key)
@@ -266,14 +270,21 @@ class Swim:
                 self._hear_of_me(now, update.member)
             elif not self._leaving:
                 self._beliefs.learn(now, update)
-        for record in packet.loads:
-            if self._beliefs.live_peer(record.node) is not None:
-                self.loads.observe(now, record)
+        self._hear_loads(now, packet)
         if packet.message.source == self._node:
             self._tally.misplaced += 1
         elif not self._leaving:
             self._beliefs.weigh(now, self._detector.heard(now, packet.message.source))
             self._answer(now, packet, source, reliable)
+
+    def _hear_loads(self, now: Now, packet: Packet) -> None:
+        source, waited_s = packet.message.source, self._waited_s
+        for record in packet.loads:
+            if self._beliefs.live_peer(record.node) is not None:
+                self.loads.observe(now, record, source, waited_s)
+        still = [LoadMark(source, *attrs.astuple(still)) for still in packet.still]
+        for mark in (*packet.repeats, *still):
+            self.loads.heard_again(now, mark, source, waited_s)
 
     def _answer(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:
         message = packet.message
@@ -282,7 +293,8 @@ class Swim:
         match message:
             case Ping() if message.target == self._node:
                 ack = Ack(self._node, message.nonce, self._members.digest())
-                self._voice.say(now, Say(reply_to, ack, message.source, reliable))
+                answer = self.loads.answer(now, packet.held[0]) if packet.held else None
+                self._voice.say(now, Say(reply_to, ack, message.source, reliable), answer)
             case Ack():
                 self._acked(now, message, reliable)
             case PingRequest():
@@ -383,11 +395,21 @@ class Swim:
             period_s = self._options.probe_period_s
             self._agenda.set(PeriodTimer.PERIOD, now.mono + self._rng.uniform(0.0, period_s))
             self._reunion.begin(now)
+        last_ran_at, self._ran_at = self._ran_at, now.mono
         deadline_at = self._agenda.next_deadline()
         self._lag_s = max(0.0, now.mono - deadline_at) if deadline_at is not None else 0.0
         gap_s = pause_s(deadline_at, now.mono, self._options.pause_tolerance_s)
         if gap_s and not self._leaving:
+            self._backlog_s = now.mono - last_ran_at
             self._forgive(now, gap_s)
+
+    @property
+    def _waited_s(self) -> float:
+        """How long what arrives now may have waited in a socket.
+
+        As long as a tick is overdue; after a pause, until the sockets are drained, as long as we were away.
+        """
+        return max(self._lag_s, self._backlog_s)
 
     def _forgive(self, now: Now, gap_s: float) -> None:
         """Shift what was due by the gap and a little more, and tell the mesh that we live."""

@@ -72,6 +72,9 @@ class SwimOptions:
     load_budget_bytes: int = 400
     """Most bytes of load records on one packet, unless a single one is larger. More: fresher load,
     larger packets. Rumours of members go first in any case."""
+    load_retransmit_factor: float = 1.0
+    """Each load record is passed on at most ceil(factor * ln(n + 1)) times by each node. At 1, about
+    one node in a hundred misses it and has it after its next probe of the owner; more: repeats."""
     leave_fanout: int = 32
     """Members told directly by one who leaves; gossip tells the rest."""
 

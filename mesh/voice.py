@@ -2,7 +2,8 @@
 
 A packet is one message and what rides on it, in this order while it fits: what is believed of
 the receiver when that is not "alive" (Lifeguard's buddy system, section IV-C, which is how a
-suspect, or half a partition, learns what to refute), rumours, load records. While rumours wait,
+suspect, or half a partition, learns what to refute), on a ping which load record of the receiver
+is held, on the answer whether it still holds (`mesh.load`), rumours, load records that are news. While rumours wait,
 a gossip round sends them to a few members at random; an idle mesh has none (the separate
 gossip tick is memberlist's; SWIM has piggy-backing alone).
 """
@@ -18,10 +19,10 @@ from mesh.detector import Say
 from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable
 from mesh.facts import Fact
 from mesh.gossip import Broadcasts, sends_max
-from mesh.load import LoadTable
+from mesh.load import LoadStill, LoadTable
 from mesh.member import Liveness, Member
 from mesh.members import Members
-from mesh.messages import Gossip, Message, Snapshot, Update
+from mesh.messages import Gossip, Message, Ping, Snapshot, Update
 from mesh.now import Now
 from mesh.suspicion import Suspicion
 from mesh.swim_options import SwimOptions
@@ -77,22 +78,31 @@ class Voice:
         """Tell the operator."""
         self._out.append(Report(event, tuple(fields.items())))
 
-    def say(self, now: Now, say: Say) -> None:
-        """Send one message with as much riding on it as fits a datagram."""
+    def say(self, now: Now, say: Say, answer: LoadStill | bytes | None = None) -> None:
+        """Send one message with as much riding on it as fits; `answer` is what `LoadTable.answer` gave."""
+        options, live = self._options, self._members.live
         items = [codec.item(say.message)]
         row = self._members.get(say.to)
         if row is not None and row.liveness is not Liveness.ALIVE:
             items.append(self._account(row))
-        often = sends_max(self._members.live, self._options.retransmit_factor)
-        items += self._rumours.fill(_room(items), often)
-        items += self._loads.fill(now, _room(items), self._options.load_budget_bytes, often, codec.item)
+        if isinstance(say.message, Ping):
+            items.append(codec.item(self._loads.held_of(say.message.target)))
+        if isinstance(answer, LoadStill):
+            items.append(codec.item(answer))
+        items += self._rumours.fill(_room(items), sends_max(live, options.retransmit_factor))
+        known = (say.to,)
+        if isinstance(answer, bytes) and len(answer) <= _room(items):
+            items.append(answer)
+            known = (say.to, self._me)
+        often = sends_max(live, options.load_retransmit_factor)
+        items += self._loads.fill(now, _room(items), options.load_budget_bytes, often, known)
         self._send(say.address, codec.packet(items), say.reliable)
 
     def say_rows(self, now: Now, address: Address, message: Message, rows: Iterable[Member]) -> None:
         """Send a reliable message with whole accounts, the live first; a snapshot brings load too."""
         parts = [self._account(row) for row in sorted(rows, key=lambda row: not row.is_live)]
         if isinstance(message, Snapshot):
-            parts += [codec.item(record) for record in self._loads.all(now)]
+            parts += self._loads.items(now)
         items = [codec.item(message)]
         room = codec.RELIABLE_BYTES_MAX - codec.HEADER_BYTES - len(items[0])
         for part in parts:

@@ -446,7 +446,8 @@ class NodeCore:
 
     def _member_changed(self, now: Now, before: Member | None, after: Member) -> list[Output]:
         if not after.is_live:
-            return self.forwarder.node_lost(now, after.node, after.liveness.name.lower())
+            reason = after.liveness.name.lower()
+            return [*self.forwarder.node_lost(now, after.node, reason), *self.links.drop(after.node, reason)]
         if before is not None and not before.is_live:
             self.links.refresh(after.node)
         return self.forwarder.view_changed(now)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.sample import draw_key, gumbel, mix
+from kernels.sample import OP, draw_key, gumbel, mix
 
 CRITICAL_999 = {9: 27.88, 49: 85.35}
 """Chi-square's 99.9 % points by degrees of freedom."""
@@ -16,6 +16,15 @@ def test_mix_is_murmur3s_finaliser():
     assert mix(0) == 0
     assert mix(1) == 0xB456BCFC34C2CB2C  # fmix64(1), from the C reference
     assert len({mix(value) for value in range(10_000)}) == 10_000
+
+
+def test_rare_hashes_have_finite_noise_of_the_right_size():
+    """The least uniform value makes the largest noise, and the largest, which fp32 would round to 1, the least."""
+    keys, vocabulary = next(case for case in OP.cases if case.name == "rare hashes").make(None, None)
+    noise = gumbel(keys, vocabulary)[:, 0]
+    assert noise.isfinite().all()
+    assert math.isclose(noise[0], 54 * math.log(2), rel_tol=1e-6)
+    assert math.isclose(noise[-1], -math.log(24 * math.log(2)), rel_tol=1e-6)
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**31), st.integers(2, 300))

@@ -5,7 +5,7 @@ import attrs
 from mesh.effects import CloseLink, Dial, FlushLink
 from mesh.facts import LinkDown, LinkSilent, LinkUp
 from mesh.frames import Frame, Hello, Kind
-from mesh.links import LAG_MAX_S, LinkOptions, Links, format_address, parse_address
+from mesh.links import LAG_MAX_S, Links, format_address, parse_address
 from mesh.now import Now
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
@@ -185,15 +185,17 @@ def test_a_request_on_a_link_that_rested_gives_its_peer_full_time() -> None:
 def test_a_link_with_work_under_way_is_not_closed_however_quiet() -> None:
     pair = Pair()
     pair.send()
-    pair.run(LinkOptions().idle_s + 1)
+    pair.run(120)
     assert not [o for o in pair.heard[A] if isinstance(o, CloseLink)]
 
 
-def test_an_unused_link_is_closed_by_the_side_that_dialled() -> None:
+def test_an_unused_link_is_kept_and_closed_when_its_peer_is_held_dead() -> None:
     pair = Pair(links(A, in_use=False), links(B, in_use=False))
     pair.send()
-    pair.run(LinkOptions().idle_s + 2 * LinkOptions().idle_tick_s)
-    assert [o.reason for o in pair.heard[A] if isinstance(o, CloseLink)] == ["idle"]
+    pair.run(300)
+    assert not [o for o in pair.heard[A] if isinstance(o, CloseLink | LinkDown)]
+    assert pair.one.drop(B, "dead") == [CloseLink(1, "dead"), LinkDown(1, B, "dead", True)]
+    assert len(pair.one) == 0
 
 
 def test_after_a_pause_of_our_own_nobody_is_judged() -> None:

@@ -48,7 +48,7 @@ def test_streams_of_a_killed_worker_go_on_elsewhere_to_the_character(power: bool
 
 
 def test_late_tokens_of_a_paused_worker_are_not_spliced_in():
-    result = played(streams(12), (3.0, Pause("node-3", 2.5)))
+    result = played(streams(12), (3.0, Pause("node-3", 1.6)))
     assert result.outcomes == {"done": 12}
     assert moved(result)
     late = [result.world[name].core.forwarder.statistics.stale_frames for name in NAMES[:2]]

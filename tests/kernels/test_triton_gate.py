@@ -1,0 +1,49 @@
+"""Every Triton kernel compiles for every chip, fits it, spills nothing and holds the instructions it needs."""
+
+import attrs
+import pytest
+
+import kernels
+from kernels import attention_triton, gate
+from kernels._triton import installed
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not installed(), reason="Triton is not installed"),
+]
+
+
+def chip(name: str) -> gate.Chip:
+    return next(chip for chip in gate.CHIPS if chip.name == name)
+
+
+def test_every_kernel_passes_on_every_chip():
+    verdicts = [*gate.verdicts()]
+    failed = [gate.line(verdict) for verdict in verdicts if verdict.problems]
+    assert not failed, "\n".join(failed)
+    built = {launch.kernel.name for op in kernels.OPS for build in op.builds for launch in build.launches()}
+    assert {(verdict.kernel, verdict.chip) for verdict in verdicts} == {
+        (name, chip.name) for name in built for chip in gate.CHIPS
+    }
+
+
+def prefill(warps: int, stages: int, **changed: object) -> gate.Launch:
+    """Prefill's launch at a head width of 128, changed for the worse."""
+    build = next(build for build in attention_triton.OP.builds if "heads of 128" in build.name)
+    launch = build.launches()[2]
+    return attrs.evolve(launch, arguments=launch.arguments | changed, warps=warps, stages=stages)
+
+
+@pytest.mark.parametrize(
+    ("chip_name", "launch", "problem"),
+    [
+        ("sm_80", lambda: prefill(8, 2, ROWS=128), "spills"),
+        ("gfx942", lambda: prefill(8, 3, ROWS=256), "spills"),
+        ("gfx942", lambda: prefill(8, 5), "bytes of shared memory"),
+        ("sm_90", lambda: prefill(4, 2, ROWS=32), "no group matrix"),
+        ("sm_80", lambda: prefill(8, 2, q_stride=4097, page_stride=4097), "no wide loads"),
+    ],
+)
+def test_the_gate_objects_to(chip_name: str, launch: object, problem: str):
+    verdict = gate.judge(launch(), "for the worse", chip(chip_name))
+    assert any(problem in each for each in verdict.problems), gate.line(verdict)

@@ -1,0 +1,101 @@
+"""Triton's kernels agree with their specifications, in its interpreter: the arithmetic, not the machine code.
+
+bf16 is left out, since the interpreter computes it wrongly; `kernels.gate` compiles it.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+import torch
+
+import kernels
+from kernels._triton import installed
+from kernels.op import Op, tolerance
+from tests.kernels import interpreted as child
+from tests.kernels.interpreted import LENGTH
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not installed(), reason="Triton is not installed"),
+]
+
+DTYPES = (torch.float32, torch.float16)
+CASES = [
+    pytest.param(op, case.name, dtype, id=f"{op.name}-{case.name}-{dtype}")
+    for op in kernels.OPS
+    if "triton" in op.implementations
+    for case in op.cases
+    for dtype in DTYPES
+]
+Interpreter = Callable[..., object]
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[Interpreter]:
+    """Call a function of `interpreted` in the process that interprets."""
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=child.prepare) as pool:
+        yield lambda function, *inputs: pool.submit(function, *inputs).result()
+
+
+def worst(got: np.ndarray, expected: torch.Tensor) -> float:
+    """Largest error as a fraction of the largest expected magnitude; NaN is infinite."""
+    if not expected.numel():
+        return 0.0
+    wide = expected.double()
+    error = (torch.from_numpy(got).double() - wide).abs().max() / wide.abs().max().clamp(min=1e-30)
+    return float(error.nan_to_num(torch.inf))
+
+
+def test_fresh_memory_is_poisoned(interpreter: Interpreter):
+    assert np.isnan(interpreter(child.fresh_memory)).all()
+    assert worst(np.array([1.0, np.nan]), torch.ones(2)) == torch.inf
+
+
+@pytest.mark.parametrize(("op", "name", "dtype"), CASES)
+def test_a_kernel_agrees_with_its_specification(
+    interpreter: Interpreter, op: Op, name: str, dtype: torch.dtype
+):
+    inputs = child.arguments(op.name, name, dtype)
+    expected = op.reference(*inputs)
+    got, left = interpreter(child.computed, op.name, name, dtype)
+    assert got.shape == tuple(expected.shape)
+    assert got.dtype == expected.numpy().dtype
+    assert worst(got, expected) <= tolerance(op, child.case_of(op.name, name), dtype)
+    if op.name == "rope_store":  # the cache is written too, and nothing beside its slots
+        assert worst(left[3], inputs[3]) <= tolerance(op, child.case_of(op.name, name), dtype)
+        assert np.array_equal(left[3] == 0, inputs[3].numpy() == 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_of_attention_has_the_same_bits_however_it_is_computed(
+    interpreter: Interpreter, dtype: torch.dtype
+):
+    """Decoded alone or in company, prefilled whole or in chunks: the order of its sums is the same."""
+    whole = interpreter(child.attended, [(0, LENGTH)], dtype)
+    assert np.isfinite(whole).all()
+    positions = (0, 15, 16, 31, 32, 33, 63, 64, LENGTH - 1)
+    together = interpreter(child.attended, [(position, 1) for position in positions], dtype)
+    assert np.array_equal(together, whole[list(positions)])
+    for position in (32, LENGTH - 1):
+        alone = interpreter(child.attended, [(position, 1)], dtype, (7, 2, 9, 0, 5), 2)
+        assert np.array_equal(alone, whole[[position]])
+    for size in (2, 31, 33):
+        cuts = [(start, min(size, LENGTH - start)) for start in range(0, LENGTH, size)]
+        cuts.sort(key=lambda cut: cut[1] > 1)
+        rows = [row for start, count in cuts for row in range(start, start + count)]
+        assert np.array_equal(interpreter(child.attended, cuts, dtype), whole[rows])
+
+
+def test_where_the_pages_lie_does_not_matter(interpreter: Interpreter):
+    cuts, dtype = [(70, 1), (0, 40)], torch.float16
+    moved = interpreter(child.attended, cuts, dtype, (1, 3, 4, 6, 8))
+    assert np.array_equal(moved, interpreter(child.attended, cuts, dtype))
+
+
+def test_what_a_row_may_not_see_is_not_read(interpreter: Interpreter):
+    """Later slots of its page and other pages hold NaN here: uncleared memory, or another tenant's."""
+    for cuts in ([(40, 1)], [(38, 3)]):
+        assert np.isfinite(interpreter(child.attended, cuts, torch.float32)).all()
