@@ -293,8 +293,8 @@ class Swim:
         match message:
             case Ping() if message.target == self._node:
                 ack = Ack(self._node, message.nonce, self._members.digest())
-                answer = self.loads.answer(now, packet.held[0]) if packet.held else None
-                self._voice.say(now, Say(reply_to, ack, message.source, reliable), answer)
+                missing = self.loads.missing(now, packet.held[0]) if packet.held else None
+                self._voice.say(now, Say(reply_to, ack, message.source, reliable), missing)
             case Ack():
                 self._acked(now, message, reliable)
             case PingRequest():

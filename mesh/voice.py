@@ -2,10 +2,10 @@
 
 A packet is one message and what rides on it, in this order while it fits: what is believed of
 the receiver when that is not "alive" (Lifeguard's buddy system, section IV-C, which is how a
-suspect, or half a partition, learns what to refute), on a ping which load record of the receiver
-is held, on the answer whether it still holds (`mesh.load`), rumours, load records that are news. While rumours wait,
-a gossip round sends them to a few members at random; an idle mesh has none (the separate
-gossip tick is memberlist's; SWIM has piggy-backing alone).
+suspect, or half a partition, learns what to refute), on pings and acks which load records are
+held and true (`mesh.load`), rumours, load records that are news. While rumours wait, a gossip
+round sends them to a few members at random; an idle mesh has none (the separate gossip tick is
+memberlist's; SWIM has piggy-backing alone).
 """
 
 import enum
@@ -19,10 +19,10 @@ from mesh.detector import Say
 from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable
 from mesh.facts import Fact
 from mesh.gossip import Broadcasts, sends_max
-from mesh.load import LoadStill, LoadTable
+from mesh.load import LoadTable
 from mesh.member import Liveness, Member
 from mesh.members import Members
-from mesh.messages import Gossip, Message, Ping, Snapshot, Update
+from mesh.messages import Ack, Gossip, Message, Ping, Snapshot, Update
 from mesh.now import Now
 from mesh.suspicion import Suspicion
 from mesh.swim_options import SwimOptions
@@ -78,21 +78,18 @@ class Voice:
         """Tell the operator."""
         self._out.append(Report(event, tuple(fields.items())))
 
-    def say(self, now: Now, say: Say, answer: LoadStill | bytes | None = None) -> None:
-        """Send one message with as much riding on it as fits; `answer` is what `LoadTable.answer` gave."""
+    def say(self, now: Now, say: Say, load: bytes | None = None) -> None:
+        """Send one message with as much riding on it as fits; `load` is our record, if it is missed there."""
         options, live = self._options, self._members.live
         items = [codec.item(say.message)]
         row = self._members.get(say.to)
         if row is not None and row.liveness is not Liveness.ALIVE:
             items.append(self._account(row))
-        if isinstance(say.message, Ping):
-            items.append(codec.item(self._loads.held_of(say.message.target)))
-        if isinstance(answer, LoadStill):
-            items.append(codec.item(answer))
+        items += self._load_marks(now, say.message)
         items += self._rumours.fill(_room(items), sends_max(live, options.retransmit_factor))
         known = (say.to,)
-        if isinstance(answer, bytes) and len(answer) <= _room(items):
-            items.append(answer)
+        if load is not None and len(load) <= _room(items):
+            items.append(load)
             known = (say.to, self._me)
         often = sends_max(live, options.load_retransmit_factor)
         items += self._loads.fill(now, _room(items), options.load_budget_bytes, often, known)
@@ -138,6 +135,11 @@ class Voice:
     def _account(self, row: Member) -> bytes:
         case = self._cases.get(row.node)
         return codec.item(Update(row, case.accusers if case is not None else ()))
+
+    def _load_marks(self, now: Now, message: Message) -> list[bytes]:
+        held = [self._loads.held_of(message.target)] if isinstance(message, Ping) else []
+        still = self._loads.still(now) if isinstance(message, Ping | Ack) else None
+        return [codec.item(mark) for mark in (*held, still) if mark is not None]
 
     def _send(self, address: Address, data: bytes, reliable: bool) -> None:
         self._tally.packets_sent += 1

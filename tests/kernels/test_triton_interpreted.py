@@ -69,6 +69,14 @@ def test_a_kernel_agrees_with_its_specification(
         assert np.array_equal(left[3] == 0, inputs[3].numpy() == 0)
 
 
+@pytest.mark.parametrize("op", [kernels.rms_norm.OP, kernels.swiglu.OP], ids=lambda op: op.name)
+def test_a_kernel_rounds_where_its_specification_does(interpreter: Interpreter, op: Op):
+    """A rounding too few is within the tolerance, but changes the bits of every tenth element."""
+    expected = op.reference(*child.arguments(op.name, "many rows", torch.float16)).numpy()
+    got, _ = interpreter(child.computed, op.name, "many rows", torch.float16)
+    assert (got != expected).mean() < 0.001
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_row_of_attention_has_the_same_bits_however_it_is_computed(
     interpreter: Interpreter, dtype: torch.dtype

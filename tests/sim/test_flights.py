@@ -47,12 +47,19 @@ def test_streams_of_a_killed_worker_go_on_elsewhere_to_the_character(power: bool
     assert max(client.longest_pause_s for client in moved(result)) < (2.0 if power else 0.2)
 
 
-def test_late_tokens_of_a_paused_worker_are_not_spliced_in():
-    result = played(streams(12), (3.0, Pause("node-3", 1.6)))
+@pytest.mark.parametrize("pause_s", [1.6, 2.5, 6.0])
+def test_a_paused_worker_is_left_and_its_streams_are_exact(pause_s: float):
+    result = played(streams(12), (3.0, Pause("node-3", pause_s)))
     assert result.outcomes == {"done": 12}
     assert moved(result)
-    late = [result.world[name].core.forwarder.statistics.stale_frames for name in NAMES[:2]]
-    assert sum(late) > 0, "no late token came, so the test shows nothing"
+
+
+def test_late_tokens_of_a_worker_that_was_cut_off_are_not_spliced_in():
+    result = played(streams(12), (3.0, OneWayCut("node-3", "node-0", 1.5)))
+    assert result.outcomes == {"done": 12}
+    assert moved(result)
+    late = result.world["node-0"].core.forwarder.statistics.stale_frames
+    assert late > 0, "no late token came, so the test shows nothing"
 
 
 def test_two_workers_may_die_one_after_the_other():
