@@ -78,7 +78,9 @@ class Launch:
     """By parameter, in the kernel's order; those in capitals are compiled in."""
     warps: int = 4
     stages: int = 1
-    """Tiles in flight on their way to shared memory, in kernels that loop over tiles."""
+    """Tiles being read and used at once, in kernels that loop over tiles."""
+    tile_bytes: int = 0
+    """What one such tile takes: the gate sees whether the compiler keeps `stages - 1` of them in flight."""
 
     def run(self) -> None:
         """Launch on the current device; an empty grid is nothing to do."""

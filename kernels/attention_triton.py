@@ -1,6 +1,6 @@
 """Attention's Triton kernels: `kernels.attention` holds the formula, the specification and the CPU's path.
 
-(A file of its own, since with both devices in one the formula would be lost between them.)
+(A file of its own: with both devices in one, the formula would be lost between them.)
 
 Keys are walked in absolute chunks of `CHUNK`. Within a chunk, tile by tile, an online softmax (Milakov and
 Gimelshein, arXiv 1805.02867) yields a partial (o_c, m_c, s_c): the unnormalised output, the largest score
@@ -9,11 +9,12 @@ a row in as many programs and merges them in a second launch (arXiv 2311.01282, 
 place of a fixed number, so that the split does not depend on the batch); prefill computes and merges them in
 one program. Both call the same two functions, and a chunk that a row does not see changes nothing
 (1 * total + 0), so the order of a row's sums depends on its position alone. Whether the bits do depends also
-on the matrix instruction, which differs between 16 and 128 rows: to be measured on a GPU, not promised.
+on the matrix instruction, which differs between 16 rows and 64: to be measured on a GPU, not promised.
 
 Query heads of a group are packed as rows beside the tokens, so each key is read once per group. A tile never
-crosses a page: one look-up per tile, and 16-byte reads along the head. What a row must not see is not read
-as a value at all: pages need not be cleared.
+crosses a page: 16-byte reads along the head, and one look-up per tile, made a tile ahead. (Triton spends a
+stage of its pipeline on an address read in the same iteration.) What a row must not see is not read as a
+value at all: pages need not be cleared.
 
 Decode reads 2 * d elements per key and kv head, and moves 8 * d * group bytes of partials per chunk: limited
 by memory. Prefill does 4 * d operations per query head and seen key: limited by arithmetic.
@@ -46,10 +47,10 @@ TILE_BYTES = 128
 ROWS_MIN = 16
 """Least rows (and head width) of a matrix instruction; decode fills up to it."""
 PREFILL = {64: (128, 8, 3), 128: (64, 8, 2)}
-"""By head width, rounded up: packed rows, warps, and tiles in flight. Twice the rows at 128 wide spill on
-sm_80, where a row's total and its chunk's partial stand in registers together; see `kernels.gate`."""
+"""By head width, rounded up: packed rows, warps, stages. A row's total and its chunk's partial stand in
+registers together; twice the rows at 128 wide spill on sm_80."""
 DECODE = {64: (4, 4), 128: (4, 3)}
-"""By head width, rounded up: warps, and tiles in flight."""
+"""By head width, rounded up: warps, stages."""
 REDUCE = 4
 """Heads per program that merges partials."""
 
@@ -66,6 +67,7 @@ class Work:
     """[sequences, pages]: the pages of each sequence from position 0, filled up with zeros."""
     depth: int
     """Most chunks that a decode sequence has."""
+    rows: int
 
 
 def plan_work(spans: Sequence[Span], group: int, width: int, device: str | torch.device) -> Work:
@@ -88,6 +90,7 @@ def plan_work(spans: Sequence[Span], group: int, width: int, device: str | torch
         tiles=torch.tensor(tiles, dtype=torch.int32, device=device).view(-1, 4),
         table=torch.tensor(table, dtype=torch.int32, device=device).view(len(spans), pages),
         depth=max(decode, default=0) // CHUNK + 1,
+        rows=row,
     )
 
 
@@ -119,9 +122,10 @@ def _chunk(
     o = tl.zeros([ROWS, PADDED], tl.float32)
     m = tl.full([ROWS], float("-inf"), tl.float32)
     s = tl.zeros([ROWS], tl.float32)
+    page = tl.load(pages + first // PAGE).to(tl.int64)
     for key in range(first, tl.minimum(first + CHUNK, latest + 1), TILE):
-        page = tl.load(pages + key // PAGE).to(tl.int64)
         tile = cache + page * page_stride + (key % PAGE) * WIDTH
+        page = tl.load(pages + tl.minimum(key + TILE, latest) // PAGE).to(tl.int64)  # the next tile's
         keys = tl.load(tile + lanes, mask=shown, other=0.0)
         scores = tl.dot(q, tl.trans(keys), input_precision="ieee")
         seen = (key + slot)[None, :] <= position[:, None]
@@ -243,7 +247,7 @@ def _prefill(
 # fmt: on
 def attend_launches(q: Tensor, cache: Tensor, work: Work, scale: float, out: Tensor) -> tuple[Launch, ...]:
     """Decode's two launches and prefill's one; those with nothing to do have an empty grid."""
-    _check(q, cache, out)
+    _check(q, cache, out, work.rows)
     (sequences,), heads, width = work.latest.shape, q.shape[1], q.shape[2]
     partial = torch.empty(sequences, work.depth, heads, width, device=q.device)
     level = torch.empty(sequences, work.depth, heads, 2, device=q.device)
@@ -271,7 +275,7 @@ def _decode_launch(work: Work, partial: Tensor, level: Tensor, common: dict[str,
     warps, stages = DECODE[_row(common["WIDTH"])]
     arguments = {"latest": work.latest, "partial": partial, "level": level, "depth": depth}
     arguments["ROWS"] = max(ROWS_MIN, power_of_two(common["GROUP"]))
-    return Launch(_decode, grid, common | arguments, warps, stages)
+    return Launch(_decode, grid, common | arguments, warps, stages, _tile_bytes(common))
 
 
 def _reduce_launch(work: Work, partial: Tensor, level: Tensor, out: Tensor) -> Launch:
@@ -285,13 +289,19 @@ def _prefill_launch(work: Work, out: Tensor, common: dict[str, object]) -> Launc
     _, warps, stages = PREFILL[_row(common["WIDTH"])]
     rows = _prefill_rows(common["WIDTH"], common["GROUP"])
     arguments = common | {"tiles": work.tiles, "out": out, "ROWS": rows}
-    return Launch(_prefill, (len(work.tiles), common["KV_HEADS"]), arguments, warps, stages)
+    grid = (len(work.tiles), common["KV_HEADS"])
+    return Launch(_prefill, grid, arguments, warps, stages, _tile_bytes(common))
 
 
-def _check(q: Tensor, cache: Tensor, out: Tensor) -> None:
-    rows, heads, width = q.shape
+def _tile_bytes(common: dict[str, object]) -> int:
+    """Of keys and values."""
+    return 2 * common["TILE"] * common["PADDED"] * common["q"].itemsize
+
+
+def _check(q: Tensor, cache: Tensor, out: Tensor, rows: int) -> None:
+    _, heads, width = q.shape
     kv_heads, page = cache.shape[2:4]
-    check("q", q, *FLOATS, shape=(None, heads, width))
+    check("q", q, *FLOATS, shape=(rows, heads, width))
     check("cache", cache, q.dtype, shape=(None, 2, kv_heads, page, width))
     check("out", out, q.dtype, shape=(rows, heads, width))
     check_dense("q", q, 2)
@@ -300,17 +310,15 @@ def _check(q: Tensor, cache: Tensor, out: Tensor) -> None:
     if heads % kv_heads:
         raise ValueError(f"`q` has {heads} heads, which {kv_heads} kv heads do not divide")
     if page % ROWS_MIN or _padded(width) > max(PREFILL):
-        raise ValueError(
-            f"pages of {page} tokens, heads of {width}: pages must be a multiple of {ROWS_MIN}, heads at most"
-            f" {max(PREFILL)} wide"
-        )
+        limits = f"pages are multiples of {ROWS_MIN}, heads at most {max(PREFILL)} wide"
+        raise ValueError(f"`cache` has pages of {page} tokens and heads of {width}; {limits}")
 
 
 def attend_triton(q: Tensor, cache: Tensor, work: Work, scale: float) -> Tensor:
     """q: [rows, heads, d], cache: [blocks, 2, kv_heads, block, d] -> [rows, heads, d], by a plan.
 
     Rows in the order of the plan's spans. The last two dims of q and the last four of the cache are dense,
-    block is a multiple of 16, d at most 256; ValueError otherwise, before anything is launched.
+    block is a multiple of 16, d at most 128; ValueError otherwise, before anything is launched.
     """
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     for launch in attend_launches(q, cache, work, scale, out):
@@ -340,5 +348,6 @@ OP = attrs.evolve(
     builds=(
         Build("bf16, 32 heads of 64 on 8", lambda: _build(64, 32, 8)),
         Build("bf16, 32 heads of 128 on 8", lambda: _build(128, 32, 8)),
+        Build("bf16, 32 heads of 96 on 32", lambda: _build(96, 32, 32)),
     ),
 )

@@ -1,8 +1,9 @@
 """The gate: compile every Triton kernel ahead of time for chips that are not here, and read what came out.
 
 `python -m kernels.gate` prints a table and exits with 1 if a kernel fails. A build passes if it compiles,
-fits the chip's shared memory, spills no register and contains what its kernel `needs`. The machine code is
-read, not an intermediate form: SASS by the wheel's cuobjdump, AMD's from the assembly. Nothing is run, so a
+fits the chip's shared memory, spills no register, keeps as many tiles in flight as its launch asks for
+(NVIDIA only) and contains what its kernel `needs`. The machine code is read, not an intermediate form: SASS
+by the wheel's cuobjdump, AMD's from the assembly. Nothing is run, so a
 pass says that the compiler understood a kernel as it was meant, not that the kernel is fast, or right.
 
 What is compiled is what the launchers launch: their `Launch` values on meta tensors of production shapes.
@@ -71,6 +72,9 @@ NEEDS = {
 """What a kernel may need, as patterns of machine instructions: 16-byte reads of global memory; products on
 matrix units; those in the form that feeds them from shared memory, where there is one (wgmma, tcgen05)."""
 
+WORKERS_MAX = 8
+"""Processes that compile; each has imported torch, which takes 300 MB."""
+
 
 @attrs.frozen
 class Verdict:
@@ -89,25 +93,24 @@ class Verdict:
     problems: tuple[str, ...]
 
 
-def verdicts(workers: int | None = None) -> Iterator[Verdict]:
-    """Compile all builds for all chips, in as many processes as there are cores; in the table's order."""
+def verdicts() -> Iterator[Verdict]:
+    """Compile all builds for all chips, a few at a time; in the table's order."""
+    builds = [build for op in OPS for build in op.builds]
     jobs = [
-        (op.name, build.name, index, chip.name)
-        for op in OPS
-        for build in op.builds
+        (place, index, chip)
+        for place, build in enumerate(builds)
         for index in range(len(build.launches()))
         for chip in CHIPS
     ]
-    with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
+    workers = min(WORKERS_MAX, os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         yield from pool.map(_judged, jobs)
 
 
-def _judged(job: tuple[str, str, int, str]) -> Verdict:
-    op_name, build_name, index, chip_name = job
-    builds = next(op.builds for op in OPS if op.name == op_name)
-    build = next(build for build in builds if build.name == build_name)
-    chip = next(chip for chip in CHIPS if chip.name == chip_name)
-    return judge(build.launches()[index], build_name, chip)
+def _judged(job: tuple[int, int, Chip]) -> Verdict:
+    place, index, chip = job
+    build = [build for op in OPS for build in op.builds][place]
+    return judge(build.launches()[index], build.name, chip)
 
 
 def judge(launch: Launch, build: str, chip: Chip) -> Verdict:
@@ -118,12 +121,17 @@ def judge(launch: Launch, build: str, chip: Chip) -> Verdict:
     found = {need: len(re.findall(NEEDS[need][chip.name], code)) for need in launch.kernel.needs}
     shared = compiled.metadata.shared
     problems = [f"no {need}" for need, count in found.items() if not count]
-    if shared > chip.shared_bytes:
-        problems.append(f"{shared} bytes of shared memory, {chip.name} has {chip.shared_bytes}")
-    if spilled:
-        problems.append(f"spills {spilled}")
+    problems += [*_shared_problems(shared, launch, chip), *([f"spills {spilled}"] if spilled else [])]
     name = launch.kernel.name
     return Verdict(name, build, chip.name, shared, registers, spilled, found, tuple(problems))
+
+
+def _shared_problems(shared: int, launch: Launch, chip: Chip) -> Iterator[str]:
+    if shared > chip.shared_bytes:
+        yield f"{shared} bytes of shared memory, {chip.name} has {chip.shared_bytes}"
+    in_flight = (launch.stages - 1) * launch.tile_bytes
+    if chip.backend == "cuda" and shared < in_flight:
+        yield f"{shared} bytes of shared memory cannot hold tiles in flight of {in_flight}"
 
 
 def compiled_for(launch: Launch, chip: Chip):
@@ -200,16 +208,18 @@ def line(verdict: Verdict) -> str:
 
 
 def main() -> int:
-    """Print the table as it comes; 1 if anything failed, 2 if Triton is not installed."""
+    """Write the table as it comes; 1 if anything failed, 2 if Triton is not installed."""
     if not installed():
-        print(f"error: {TritonMissing()}", file=sys.stderr)
+        sys.stderr.write(f"error: {TritonMissing()}\n")
         return 2
-    print(f"{'kernel':<11} {'build':<29} {'chip':<7} {'shared':>7} {'regs':>5} {'spill':>5}  verdict")
+    sys.stdout.write(
+        f"{'kernel':<11} {'build':<29} {'chip':<7} {'shared':>7} {'regs':>5} {'spill':>5}  verdict\n"
+    )
     failed = 0
     for verdict in verdicts():
         failed += bool(verdict.problems)
-        print(line(verdict), flush=True)
-    print(f"{failed} failed" if failed else "all passed")
+        sys.stdout.write(f"{line(verdict)}\n")
+    sys.stdout.write(f"{failed} failed\n" if failed else "all passed\n")
     return min(failed, 1)
 
 

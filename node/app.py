@@ -22,11 +22,12 @@ from mesh.effects import Report
 from mesh.member import Member
 from mesh.net.links import LinkShell
 from mesh.net.udp import Udp
+from node import ready_file
 from node.configure import environment
 from node.core import NodeCore
 from node.driver import Driver
 from node.gateway import Gateway
-from node.identity import next_life
+from node.identity import claimed, next_life
 from node.listen import Gossip, address_of, bind_gossip, bind_tcp, listener
 from node.logs import Level, Log, open_log
 from node.models import ModelPath, resolve
@@ -68,9 +69,11 @@ def run(config: Config) -> int:
     """Run a node until it is told to stop; return the exit status. Raises SettingsError if it cannot start."""
     log = open_log(config.log_level, environment(), name=config.name)
     models = resolve(config.models)
-    sockets = _bind(config, log)
-    node = Node(config, log, sockets, _me(config, sockets, models), models)
-    trio.run(node.run)
+    with claimed(config.data_dir):
+        sockets = _bind(config, log)
+        ready_file.prepare(config.ready_file)
+        node = Node(config, log, sockets, _me(config, sockets, models), models)
+        trio.run(node.run)
     return 0
 
 
@@ -171,7 +174,7 @@ class Node:
         await self._open_http(Gateway(driver), nursery)
         self._announce()
         if self.config.ready_file is not None:
-            nursery.start_soon(self._write_ready_file, engines)
+            nursery.start_soon(self._write_ready_file, engines, self.config.ready_file)
 
     async def _receive(self, driver: Driver) -> None:
         while True:
@@ -214,14 +217,17 @@ class Node:
         bound = {"http": self.sockets.http, "ops": self.sockets.ops, "bind": self.sockets.gossip.links}
         return {name: address_of(sock) for name, sock in bound.items() if sock is not None}
 
-    async def _write_ready_file(self, engines: EngineShell) -> None:
+    async def _write_ready_file(self, engines: EngineShell, path: Path) -> None:
         with trio.move_on_after(1.0):
             while len(engines.pids) < len(self.models):
                 await trio.sleep(0.005)
         addresses = {name: str(address) for name, address in self._addresses().items()}
         ready = {"name": self.me.name, "pid": os.getpid(), "http": "", **addresses}
         ready |= {"engines": engines.pids, "startup_ms": self._startup_ms}
-        _replace(self.config.ready_file, json.dumps(ready))
+        try:
+            ready_file.write(path, json.dumps(ready))
+        except OSError as error:
+            self.log.write(Level.ERROR, "ready_file_failed", {"file": str(path), "error": error.strerror})
 
     # -- end --------------------------------------------------------------------------------------
 
@@ -244,10 +250,3 @@ class Node:
 
     def _report(self, report: Report) -> None:
         self.log.write(LEVELS.get(report.event, Level.INFO), report.event, dict(report.fields))
-
-
-def _replace(path: Path | None, text: str) -> None:
-    assert path is not None
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)

@@ -215,7 +215,7 @@ class NodeCore:
         """Whether a model can answer here or anywhere in the mesh; if not, why."""
         if self.draining:
             return False, "draining"
-        if any(ready for _, _, _, ready, _ in self.models(now)):
+        if any(self.candidates(now, card[0]) for card in self.models(now)):
             return True, "ready"
         reasons = [f"{r.model}: {r.reason}" for r in self.engines.replicas.values() if r.reason]
         return False, "; ".join(reasons) or "no node of the mesh has a model that is ready"

@@ -2,18 +2,55 @@
 
 With a data directory the id is drawn once and the generation rises by one at each
 start, so that rumours about an earlier life lose. Without one, each start is a new
-node: the id is fresh and the name is only a label.
+node: the id is fresh and the name is only a label. Two processes that live at once
+cannot share one: they would be one node with two voices.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from mesh.identity import Identity, is_node_id
+from mesh.identity import GENERATION_MAX, Identity, is_node_id
 from node.configure import SettingsError
 
 FILE = "identity.json"
+LOCK = "lock"
+"""Held as long as a process uses the directory; the kernel lets go of it however the process ends."""
+
+
+@contextlib.contextmanager
+def claimed(data_dir: Path | None) -> Iterator[None]:
+    """Keep a data directory to this process while the context lasts. Raises SettingsError."""
+    if data_dir is None:
+        yield
+        return
+    with _locked(data_dir):
+        yield
+
+
+def _locked(data_dir: Path) -> IO[bytes]:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file = (data_dir / LOCK).open("ab")
+    except OSError as error:
+        raise _unusable(data_dir, error) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if not isinstance(error, BlockingIOError):
+            raise _unusable(data_dir, error) from None
+        raise SettingsError(f"`{data_dir}` is used by another node", "give each its own --data-dir") from None
+    return file
+
+
+def _unusable(data_dir: Path, error: OSError) -> SettingsError:
+    return SettingsError(f"`{data_dir}` cannot be used: {error.strerror}", "give another --data-dir")
 
 
 def next_life(data_dir: Path | None) -> Identity:
@@ -25,7 +62,7 @@ def next_life(data_dir: Path | None) -> Identity:
         identity = _following(data_dir / FILE)
         _write(data_dir / FILE, {"node": identity.node, "generation": identity.generation})
     except OSError as error:
-        raise SettingsError(f"`{data_dir}` cannot be used: {error.strerror}", "give another --data-dir") from None
+        raise _unusable(data_dir, error) from None
     return identity
 
 
@@ -41,7 +78,8 @@ def _following(path: Path) -> Identity:
         node, generation = kept["node"], kept["generation"]
     except (ValueError, KeyError, TypeError):
         node, generation = "", 0
-    if not (isinstance(node, str) and is_node_id(node) and type(generation) is int):
+    known = isinstance(node, str) and is_node_id(node)
+    if not (known and type(generation) is int and 0 <= generation < GENERATION_MAX):
         raise SettingsError(f"`{path}` is damaged", "remove it; this node then joins under a new id")
     return Identity(node, generation + 1, 0)
 

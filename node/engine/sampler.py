@@ -2,8 +2,8 @@
 
 Order: log-probabilities are taken from the raw logits; then repetition, frequency and presence penalties,
 logit bias, banned ids; then temperature, top-k, top-p (over what top-k left), min-p (against the likeliest);
-then the keyed draw of `kernels.sample` among the survivors. Ties go to the lowest id everywhere. Temperature
-0 takes the likeliest after penalties, bias and bans, and draws nothing.
+then the keyed draw of `kernels.sample` among the survivors. Ties go to the lowest id everywhere. A
+temperature below `TEMPERATURE_MIN` takes the likeliest after penalties, bias and bans, and draws nothing.
 
 Invariant: a row never meets another row's numbers. What is done to several rows at once is done elementwise,
 and the rest row by row, so a token is the same alone and in any batch.
@@ -20,6 +20,9 @@ from kernels.sample import draw_key
 from node.engine.plan import NotFinite, Row, Sampled, Sampling
 
 Gumbel = Callable[[Tensor, int], Tensor]
+
+TEMPERATURE_MIN = 1e-5
+"""Below it is greedy, as in vLLM (`_SAMPLING_EPS`): divided by less, scores leave the range of fp32."""
 
 
 def sample(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> tuple[Sampled, ...]:
@@ -89,7 +92,7 @@ def _filters(sampling: Sampling) -> bool:
 
 def _draw_scores(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> Tensor:
     """What the chosen token must maximise: logits if greedy, else filtered scores plus noise."""
-    drawn = [index for index, row in enumerate(rows) if row.sampling.temperature > 0.0]
+    drawn = [index for index, row in enumerate(rows) if row.sampling.temperature >= TEMPERATURE_MIN]
     if not drawn:
         return logits
     keys = [draw_key(rows[i].sampling.seed, rows[i].start + len(rows[i].ids)) for i in drawn]
@@ -119,7 +122,7 @@ def _report(logits: Tensor, sampling: Sampling) -> _Report | None:
 
 
 def _sampled(row: Row, token: int, score: float, report: _Report | None) -> Sampled:
-    if not -math.inf < score:  # NaN too
+    if not math.isfinite(score):
         raise NotFinite(row.sequence)
     if report is None:
         return Sampled(row.sequence, token)

@@ -22,6 +22,9 @@ TOKEN_ID_MAX = 2**32 - 1
 TEXT_CHARACTERS_MAX = 2**22
 """More than a body can hold: the body's limit speaks first."""
 
+REPETITION_PENALTY_MIN = 0.01
+"""Logits are divided by it: by less they could leave the range in which fp32 tells them apart."""
+
 COMPLETION_TOKENS = 16
 """OpenAI's and vLLM's default of `max_tokens` for completions; a chat goes on until the model ends it."""
 
@@ -57,7 +60,7 @@ FIELDS: dict[str, Row] = {
     "min_p": Row(number(0, 1), 0.0),
     "frequency_penalty": Row(number(-2, 2), 0.0),
     "presence_penalty": Row(number(-2, 2), 0.0),
-    "repetition_penalty": Row(number(0, 2, above=True), 1.0),
+    "repetition_penalty": Row(number(REPETITION_PENALTY_MIN, 2), 1.0),
     "logit_bias": Row(fields.bias(1024), ()),
     "seed": Row(fields.mapped(integer(-(2**63), 2**64 - 1), lambda seed: seed % 2**64)),
     "stop": Row(fields.one_or_many(stop_string, STOPS_MAX), ()),

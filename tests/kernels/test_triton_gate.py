@@ -39,7 +39,8 @@ def prefill(warps: int, stages: int, **changed: object) -> gate.Launch:
     [
         ("sm_80", lambda: prefill(8, 2, ROWS=128), "spills"),
         ("gfx942", lambda: prefill(8, 3, ROWS=256), "spills"),
-        ("gfx942", lambda: prefill(8, 5), "bytes of shared memory"),
+        ("gfx942", lambda: prefill(8, 5), "bytes of shared memory, gfx942 has"),
+        ("sm_90", lambda: attrs.evolve(prefill(8, 2), tile_bytes=1 << 20), "tiles in flight"),
         ("sm_90", lambda: prefill(4, 2, ROWS=32), "no group matrix"),
         ("sm_80", lambda: prefill(8, 2, q_stride=4097, page_stride=4097), "no wide loads"),
     ],

@@ -49,6 +49,8 @@ REFUSED = {
     "angles in half precision": (
         rope.rope_store_triton, (QKV, ANGLES, ANGLES.half(), CACHE, PLACES, PLACES), "`sin` is"),
     "keys of 32 bits": (sample.gumbel_triton, (PLACES.int(), 5), "`keys` is"),
+    "more rows than were planned": (
+        attention_triton.attention_triton, (QKV[:2, :4], CACHE, SPANS, 1.0), r"must be \[1, 4, 64\]"),
     "heads that do not divide": (
         attention_triton.attention_triton, (QKV[:1, :3], CACHE, SPANS, 1.0), "3 heads"),
     "a cache whose tokens have gaps": (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from node.configure import SettingsError
-from node.identity import FILE, next_life
+from node.identity import FILE, claimed, next_life
 
 
 def test_without_a_data_directory_each_start_is_a_new_node() -> None:
@@ -19,7 +19,13 @@ def test_with_one_the_id_stays_and_the_generation_rises(tmp_path: Path) -> None:
     assert all(life.incarnation == 0 for life in lives)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"node": "xyz", "generation": 1}', '{"node": 5}', "null"])
+GENERATIONS = ("-3", "true", "281474976710655", "9" * 30)
+DAMAGED = ("", "{", "[]", '{"node": "xyz", "generation": 1}', '{"node": 5}', "null")
+
+
+@pytest.mark.parametrize(
+    "text", [*DAMAGED, *(f'{{"node": "{"a" * 16}", "generation": {number}}}' for number in GENERATIONS)]
+)
 def test_a_damaged_file_is_refused_not_replaced(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(SettingsError, match="damaged"):
@@ -31,3 +37,19 @@ def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot be used"):
         next_life(tmp_path / "file" / "data")
+
+
+def test_two_processes_that_live_at_once_cannot_share_one(tmp_path: Path) -> None:
+    with claimed(tmp_path / "data"):
+        with pytest.raises(SettingsError, match="used by another node"), claimed(tmp_path / "data"):
+            pass
+        with claimed(tmp_path / "other"), claimed(None):
+            pass
+    with claimed(tmp_path / "data"):
+        pass
+
+
+def test_a_directory_that_cannot_be_claimed_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot be used"), claimed(tmp_path / "file" / "data"):
+        pass

@@ -47,6 +47,16 @@ def test_greedy_takes_the_likeliest_and_the_lowest_id_of_equals():
     assert one([1.0, 3.0, 3.0, 2.0], Sampling(seed=0, temperature=0.0)) == 1
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-40, 1e-300])
+def test_a_vanishing_temperature_is_greedy(temperature: float):
+    assert one([1.0, 3.0, 3.0, -2.0], Sampling(seed=0, temperature=temperature)) == 1
+
+
+def test_scores_that_overflow_are_no_scores():
+    with pytest.raises(NotFinite):
+        one([1.0, math.inf], Sampling(seed=0, temperature=0.0))
+
+
 samplings = st.builds(
     Sampling,
     seed=st.integers(0, 2**64 - 1),

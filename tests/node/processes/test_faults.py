@@ -3,10 +3,11 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from node.cli.fleet import Fleet, Member, wait_until
+from node.cli.fleet import ANY_PORTS, Fleet, Member, wait_until
 from node.cli.streams import Crowd, Watched
 from node.engine.toy import expected_text
 
@@ -101,6 +102,25 @@ def test_engines_end_with_their_node(toys: Callable[[int], Fleet]) -> None:
     engine = fleet["n1"].engines[0]
     fleet["n1"].kill()
     wait_until(lambda: not os.path.exists(f"/proc/{engine}"), 5, "the engine to end")
+
+
+def test_streams_wait_while_every_worker_is_dead_and_go_on_with_the_first_that_returns(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    worker = ("worker", *ANY_PORTS, "--model", "toy", "--data-dir", str(tmp_path / "data"))
+    fleet.start(*worker).wait_ready_file()
+    fleet.start("entry", *ANY_PORTS, "--role", "entry").wait_ready_file()
+    entry = fleet["entry"]
+    wait_until(lambda: entry.ask("/health/ready") == "ready", 20, "the entry to know of a model")
+    streams = crowd(entry, 4)
+    under_way(entry, "worker")
+    fleet["worker"].kill()
+    wait_until(lambda: entry.ask("/health/ready") is None, 5, "the entry to say that nobody can answer")
+    assert len(entry.ask("/flights")) == 4
+    fleet.start(*worker).wait_ready_file()
+    assert_exact(streams)
+    assert [stream.moves for stream in streams.streams] == [1] * 4
+    assert row(entry, "worker")["generation"] == 2
 
 
 def test_a_drained_node_finishes_its_streams_and_leaves(toys: Callable[[int], Fleet]) -> None:
