@@ -210,16 +210,14 @@ def line(verdict: Verdict) -> str:
 def main() -> int:
     """Write the table as it comes; 1 if anything failed, 2 if Triton is not installed."""
     if not installed():
-        sys.stderr.write(f"error: {TritonMissing()}\n")
+        print(f"error: {TritonMissing()}", file=sys.stderr)
         return 2
-    sys.stdout.write(
-        f"{'kernel':<11} {'build':<29} {'chip':<7} {'shared':>7} {'regs':>5} {'spill':>5}  verdict\n"
-    )
+    print(f"{'kernel':<11} {'build':<29} {'chip':<7} {'shared':>7} {'regs':>5} {'spill':>5}  verdict")
     failed = 0
     for verdict in verdicts():
         failed += bool(verdict.problems)
-        sys.stdout.write(f"{line(verdict)}\n")
-    sys.stdout.write(f"{failed} failed\n" if failed else "all passed\n")
+        print(line(verdict))
+    print(f"{failed} failed" if failed else "all passed")
     return min(failed, 1)
 
 
