@@ -2,8 +2,9 @@
 
 The order at start is by what takes longest: engine processes first (they import
 torch), then gossip, then HTTP; the node is a member and answers `/health` long
-before its model is loaded. SIGTERM or SIGINT drains: no new requests, running
-streams may end or move, then goodbye to the mesh; a second signal ends at once.
+before its model is loaded. SIGTERM, SIGINT or POST /drain drains: no new requests,
+running streams may end or move and be read, then goodbye to the mesh; a second
+signal ends at once.
 """
 
 import json
@@ -40,8 +41,8 @@ from node.version import VERSION
 STARTED_AT = time.monotonic()
 """When this process began to run our code: the origin of `startup_ms`."""
 
-DRAIN_POLL_S = 0.05
-"""How often a draining node looks whether it is idle."""
+ENGINES_START_S = 1.0
+"""The ready file waits so long for the engine processes to have been started (not loaded)."""
 
 LEVELS = {
     "member_dead": Level.DEBUG,
@@ -171,7 +172,7 @@ class Node:
         driver.step(driver.core.start, await self._seeds())
         nursery.start_soon(driver.run_timer)
         self._mark("gossip")
-        await self._open_http(Gateway(driver), nursery)
+        await self._open_http(Gateway(driver, self._stop.set), nursery)
         self._announce()
         if self.config.ready_file is not None:
             nursery.start_soon(self._write_ready_file, engines, self.config.ready_file)
@@ -218,9 +219,8 @@ class Node:
         return {name: address_of(sock) for name, sock in bound.items() if sock is not None}
 
     async def _write_ready_file(self, engines: EngineShell, path: Path) -> None:
-        with trio.move_on_after(1.0):
-            while len(engines.pids) < len(self.models):
-                await trio.sleep(0.005)
+        with trio.move_on_after(ENGINES_START_S):
+            await engines.wait_running(len(self.models))
         addresses = {name: str(address) for name, address in self._addresses().items()}
         ready = {"name": self.me.name, "pid": os.getpid(), "http": "", **addresses}
         ready |= {"engines": engines.pids, "startup_ms": self._startup_ms}
@@ -233,17 +233,16 @@ class Node:
 
     async def _watch_signals(self, driver: Driver, nursery: trio.Nursery) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                if self._stop.is_set():
-                    self.log.warning("stopping_now", signal=signal.Signals(number).name)
-                    nursery.cancel_scope.cancel()
-                self._stop.set()
+            await anext(signals)
+            self._stop.set()
+            number = await anext(signals)
+            self.log.warning("stopping_now", signal=signal.Signals(number).name)
+            nursery.cancel_scope.cancel()
 
     async def _drain(self, driver: Driver) -> None:
         driver.step(driver.core.drain)
         with trio.move_on_after(self.config.drain_timeout_s) as scope:
-            while not driver.core.is_idle:
-                await trio.sleep(DRAIN_POLL_S)
+            await driver.wait_idle()
         self.log.info("stopped", in_time=not scope.cancelled_caught)
 
     # -- events -----------------------------------------------------------------------------------

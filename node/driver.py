@@ -69,6 +69,7 @@ class Driver:
     processes: Processes | None = None
     _watchers: dict[int, trio.Event] = attrs.field(init=False, factory=dict)
     _rearm: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _idle: trio.Event | None = attrs.field(init=False, default=None)
     _armed_for: float = attrs.field(init=False, default=0.0)
 
     def now(self) -> Now:
@@ -83,6 +84,8 @@ class Driver:
             self._perform(effect)
         if self.core.next_deadline() < self._armed_for:
             self._rearm.set()
+        if self._idle is not None and self.core.is_idle:
+            self._idle.set()
         return value
 
     def _perform(self, effect: Effect) -> None:
@@ -124,6 +127,12 @@ class Driver:
         """Cancel a flight if it runs, and forget it."""
         self._watchers.pop(flight, None)
         self.step(self.core.release, flight)
+
+    async def wait_idle(self) -> None:
+        """Wait until the node neither serves nor computes anything."""
+        while not self.core.is_idle:
+            self._idle = trio.Event()
+            await self._idle.wait()
 
     # -- time -------------------------------------------------------------------------------------
 

@@ -63,6 +63,8 @@ class EngineShell:
     nursery: trio.Nursery
     commands: dict[str, EngineCommand]
     _children: dict[str, _Child] = attrs.field(init=False, factory=dict)
+    _changed: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """Set, and replaced, when an engine has started or ended."""
 
     @property
     def pids(self) -> list[int]:
@@ -82,6 +84,7 @@ class EngineShell:
 
     async def _tend(self, replica: str, link: LinkId) -> None:
         child = self._children[replica] = await _spawn(self.commands[replica])
+        self._note_change()
         self.step(self.core.engine_started, replica, child.process.pid)
         try:
             async with trio.open_nursery() as nursery:
@@ -93,6 +96,7 @@ class EngineShell:
             child.process.kill()
             child.progress.close()
             del self._children[replica]
+            self._note_change()
         self.step(self.core.engine_exited, replica, child.reason or _told(status))
 
     async def _reap(self, child: _Child) -> int:
@@ -108,13 +112,21 @@ class EngineShell:
             layers = int.from_bytes(child.progress[:8], "little")
             self.step(self.core.engine_progress, replica, layers, _cpu_s(child.process.pid))
 
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_running(self, count: int) -> None:
+        """Wait until exactly `count` engine processes run."""
+        while len(self._children) != count:
+            await self._changed.wait()
+
     async def stop(self) -> None:
         """Ask every engine to end, and kill those that do not."""
         for child in self._children.values():
             child.process.terminate()
         with trio.move_on_after(TERMINATE_S):
-            while self._children:
-                await trio.sleep(0.02)
+            await self.wait_running(0)
         for child in self._children.values():
             child.process.kill()
 

@@ -27,6 +27,7 @@ class Echo:
     period: float = 10.0
     ticks: list[float] = attrs.Factory(list)
     inputs: list[float] = attrs.Factory(list)
+    is_idle: bool = False
 
     def ask(self, now: Now, *effects: Effect) -> list[Effect]:
         self.inputs.append(now.mono)
@@ -133,3 +134,22 @@ async def test_after_a_pause_the_sockets_are_heard_before_the_timer_fires(
     mock_clock.jump(30)
     await trio.testing.wait_all_tasks_blocked()
     assert core.inputs and core.ticks
+
+
+async def test_whoever_waits_for_rest_is_woken_by_the_step_that_brings_it(nursery: trio.Nursery) -> None:
+    core = Echo()
+    node, _ = driver(core)
+    rested = trio.Event()
+
+    async def wait() -> None:
+        await node.wait_idle()
+        rested.set()
+
+    nursery.start_soon(wait)
+    await trio.testing.wait_all_tasks_blocked()
+    node.step(core.ask)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not rested.is_set()
+    core.is_idle = True
+    node.step(core.ask)
+    await rested.wait()
