@@ -18,6 +18,11 @@ STOPS_MAX = 16
 SEGMENTS_MAX = 64
 """Most prompt segments of one request."""
 
+PROBATION_TOKENS = 16
+"""An attempt marked `alone` is computed alone until it has produced so many tokens; whoever has, since an
+engine died under it, did not kill that engine. A crash that an input provokes comes in its prefill or in the
+first tokens after it."""
+
 
 @attrs.frozen
 class Segment:

@@ -14,22 +14,23 @@ ROUTING with its log; the next attempt goes on from there.
 
 RUNNING -> ROUTING is the only way back. An attempt that was lost with its link
 counts as a move, up to `moves_max`. One whose engine died with it in the step is
-tried again alone; a second death alone is the request's own doing and ends it
-(`engine_crash`), so that a poisonous request does not walk through the mesh.
+tried again alone; a second death alone, before it has got `PROBATION_TOKENS` further,
+is the request's own doing and ends it (`engine_crash`), so that a poisonous request
+does not walk through the mesh and two accidents under a lone stream do not end it.
 """
 
 import enum
 
 import attrs
 
-from mesh.attempt import Attempt
+from mesh.attempt import PROBATION_TOKENS, Attempt
 from mesh.frames import Accept, Finish, Logprob, Reject, Tokens
 
 MOVES_MAX = 16
 """Most attempts of one flight that may be lost to links and nodes."""
 
 CRASHES_MAX = 4
-"""Most engine deaths in company of others that one flight may see before it is held to blame."""
+"""Most engine deaths that one flight may see in its step before it is held to blame in any case."""
 
 
 class State(enum.Enum):
@@ -111,6 +112,8 @@ class Flight:
     failure: Failure | None = None
     moves: int = 0
     crashes: int = 0
+    crashed_at: int = 0
+    """Tokens that had been delivered at the last crash."""
     submitted_at: float = 0.0
     """Monotonic seconds at the entry."""
     first_token_at: float | None = None
@@ -256,8 +259,10 @@ class Flight:
         self._back_to_routing(why)
 
     def _crashed(self, reject: Reject) -> None:
+        again = self.crashes > 0 and self.delivered - self.crashed_at < PROBATION_TOKENS
         self.crashes += 1
-        if (reject.alone and self.crashes > 1) or self.crashes > CRASHES_MAX:
+        self.crashed_at = self.delivered
+        if (reject.alone and again) or self.crashes > CRASHES_MAX:
             message = "the engine died twice while it computed this request; it will not be tried again"
             self._fail(Failure("engine_crash", message))
             return

@@ -54,7 +54,7 @@ class ForwardOptions:
 
 @attrs.define
 class _Search:
-    """A flight that has found nobody yet."""
+    """A flight that nobody has accepted yet, and at least once nobody could."""
 
     since: float
     retry_s: float
@@ -139,10 +139,9 @@ class Forwarder:
         at = self._at.get(candidate.node)
         if not at:
             return candidate
-        return attrs.evolve(candidate, sent=len(at), sent_tokens=sum(at.values()))
+        return attrs.evolve(candidate, sent_tokens=sum(at.values()))
 
     def _open(self, now: Now, flight: Flight, node: str) -> list[Output]:
-        self._searching.pop(flight.id, None)
         self._agenda.set(("answer", flight.id), now.mono + self.options.answer_s)
         attempt = flight.open(node, self._remaining_ms(now, flight))
         self._at.setdefault(node, {})[flight.id] = _cost_tokens(attempt)
@@ -171,7 +170,8 @@ class Forwarder:
         """Somebody joined, recovered or became ready: try the flights that found nobody."""
         outputs: list[Output] = []
         for id in list(self._searching):
-            outputs += self._route(now, self.flights[id])
+            if self.flights[id].target is None:
+                outputs += self._route(now, self.flights[id])
         return outputs
 
     # -- what workers say -------------------------------------------------------------------------
@@ -206,6 +206,7 @@ class Forwarder:
             self.statistics.stale_frames += 1
             return []
         self._agenda.cancel(("answer", flight.id))
+        self._searching.pop(flight.id, None)
         return [Wake(flight.id)]
 
     def _produced(self, now: Now, flight: Flight, frame: Frame) -> list[Output]:

@@ -9,11 +9,12 @@ Invariants:
   neither facts nor load, so that it is still while the mesh is still, and not the dead,
   whom each node forgets at its own time.
 
-Probe order is SWIM's (DSN 2002, section 4.3): round robin over a shuffled list, newcomers
+`next_probe` goes in SWIM's order (DSN 2002, section 4.3): round robin over a shuffled list, newcomers
 inserted at random, reshuffled after each pass, so that two probes of one member are at
 most 2n - 1 periods apart.
 """
 
+import bisect
 import hashlib
 import random
 from collections.abc import Container
@@ -43,6 +44,7 @@ class Members:
         self._rows: dict[str, Member] = {me.node: me}
         self._gone_at: dict[str, float] = {}
         self._order: list[str] = []
+        self._ranks: list[str] = [me.node] if me.is_live else []
         self._cursor = 0
         self._live = 1 if me.is_live else 0
         self._digest = _fingerprint(me)
@@ -60,6 +62,15 @@ class Members:
     def live(self) -> int:
         """How many accounts are alive or suspect, this node's own included."""
         return self._live
+
+    @property
+    def rank(self) -> int:
+        """This node's place among the live members, by id. O(log n)."""
+        return bisect.bisect_left(self._ranks, self._me)
+
+    def ranked(self, rank: int) -> Member:
+        """The live member at this place, by id."""
+        return self._rows[self._ranks[rank]]
 
     def get(self, node: str) -> Member | None:
         """The account of `node`, or None."""
@@ -135,8 +146,17 @@ class Members:
             self._gone_at.pop(after.node, None)
         elif was_live or before is None:
             self._gone_at[after.node] = now_s
+        if was_live != is_live:
+            self._rerank(after.node, is_live)
         if after.node != self._me and was_live != is_live:
             (self._enlist if is_live else self._delist)(after.node)
+
+    def _rerank(self, node: str, is_live: bool) -> None:
+        at = bisect.bisect_left(self._ranks, node)
+        if is_live:
+            self._ranks.insert(at, node)
+        else:
+            del self._ranks[at]
 
     def _enlist(self, node: str) -> None:
         at = self._rng.randint(0, len(self._order))

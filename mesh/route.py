@@ -8,7 +8,8 @@ measured in seconds, not requests:
 
 Fresh figures rank the candidates; among nearly equal ones chance decides, so that
 entries with the same view do not stampede. Stale figures are worse than random
-(Mitzenmacher 2000; Dahlin 2000), so beyond `fresh_s` order is random. The choice is
+(Mitzenmacher 2000; Dahlin 2000), so beyond `fresh_s` only what this entry sent there itself
+counts. The choice is
 *confirmed*: Open is answered accept or reject by the worker, which knows its true
 load, so a wrong guess costs a round trip, never a request.
 """
@@ -35,8 +36,6 @@ class Candidate:
     """How old that word is."""
     sent_tokens: int = 0
     """Tokens that this entry has sent there and not seen finished."""
-    sent: int = 0
-    """Flights of this entry that it serves now."""
 
 
 @attrs.frozen
@@ -55,8 +54,9 @@ class Wanted:
 class RouteOptions:
     """Constants of the estimate."""
 
-    fresh_s: float = 3.0
-    """Figures older than this say nothing: about a few service times."""
+    fresh_s: float = 6.0
+    """Figures older than this say nothing: about a service time of a long answer. Idle nodes confirm theirs
+    every few seconds, busy ones tell each change."""
     speed_guess: float = 200.0
     """Tokens per second assumed of a worker that has not run yet."""
     near_ratio: float = 0.15
@@ -79,7 +79,8 @@ def choose(
 def expected_wait_s(candidate: Candidate, options: RouteOptions = RouteOptions()) -> float:
     """Seconds until the candidate would have worked off what it holds, by what is known here."""
     speed = candidate.tokens_per_s or options.speed_guess
-    waiting = max(candidate.queued_tokens, candidate.sent_tokens)
+    queued_tokens = candidate.queued_tokens if candidate.age_s <= options.fresh_s else 0
+    waiting = max(queued_tokens, candidate.sent_tokens)
     wait_s = waiting / speed
     return wait_s if candidate.local else wait_s + options.local_bonus_s
 
@@ -95,7 +96,5 @@ def _rank(
 ) -> tuple[bool, float, float]:
     other_policy = bool(wanted.policy) and candidate.policy != wanted.policy
     chance = rng.random()
-    if candidate.age_s > options.fresh_s:
-        return other_policy, candidate.sent, chance
     wait_s = expected_wait_s(candidate, options) * (1 + options.near_ratio * (chance - 0.5))
     return other_policy, wait_s, chance

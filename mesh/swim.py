@@ -4,6 +4,7 @@ Theory of operation. `Swim` is the surface: it decodes packets, looks at the clo
 each input to the part that owns the decision:
 
     Members    mesh.members    the table and the lattice
+    Rota       mesh.rota       whom to probe next, and when
     Detector   mesh.detector   probe rounds, relays, round trips, quarantine (our own verdict)
     Beliefs    mesh.beliefs    suspicion, death, life: what is gossiped (the mesh's verdict)
     Reunion    mesh.reunion    join, heal, compare tables
@@ -47,6 +48,7 @@ from mesh.members import Members
 from mesh.messages import Ack, Gossip, Join, Leave, Nack, Packet, Ping, PingRequest, Snapshot, Sync, Update
 from mesh.now import Now
 from mesh.reunion import Reunion, ReunionTimer, SyncKey
+from mesh.rota import Rota
 from mesh.suspicion import Suspicion
 from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import SwimStatistics, Tally
@@ -55,11 +57,16 @@ from mesh.voice import GossipTimer, Voice
 FORGIVEN_VERDICTS = 2
 """After a pause, what was due waits for so many least rounds more: the time to ask and be refuted."""
 
+LATE_S = 0.01
+"""Who runs later than this past a deadline was kept from running: what arrives until the next tick may
+have waited since it last ran, and counts as that much older. An idle loop is a few milliseconds late."""
+
 
 class PeriodTimer(enum.Enum):
-    """Agenda key: the next probe of the round robin."""
+    """Agenda keys: our next turn to probe, and to ask one of the quarantined again."""
 
     PERIOD = "period"
+    AGAIN = "again"
 
 
 class Swim:
@@ -90,9 +97,11 @@ class Swim:
         self._jumped = False
         self._lag_s = 0.0
         self._ran_at = 0.0
+        self._away_s = 0.0
         self._backlog_s = 0.0
         cases: dict[str, Suspicion] = {}
         self._members = Members(me, rng, options.members_max)
+        self._rota = Rota(options, self._members)
         self._detector = Detector(me.node, options, self._members, self._agenda, rng)
         self._voice = Voice(
             me.node, options, self._members, cases, self.loads, self._agenda, rng, self._tally
@@ -176,6 +185,8 @@ class Swim:
         from; replies to reliable packets go to the address in the sender's own account.
         """
         self._wake(now)
+        if self._lag_s > LATE_S:
+            self._backlog_s = max(self._backlog_s, self._away_s)
         self._tally.packets_received += 1
         self._tally.bytes_received += len(data)
         try:
@@ -278,11 +289,12 @@ class Swim:
             self._answer(now, packet, source, reliable)
 
     def _hear_loads(self, now: Now, packet: Packet) -> None:
-        source, waited_s = packet.message.source, self._waited_s
+        """Take figures, with the time for which they may have waited in a socket while we did not run."""
+        source, waited_s = packet.message.source, self._backlog_s
         for record in packet.loads:
             if self._beliefs.live_peer(record.node) is not None:
                 self.loads.observe(now, record, source, waited_s)
-        still = [LoadMark(source, *attrs.astuple(still)) for still in packet.still]
+        still = [LoadMark(source, still.generation, still.sequence, still.age_ms) for still in packet.still]
         for mark in (*packet.repeats, *still):
             self.loads.heard_again(now, mark, source, waited_s)
 
@@ -331,8 +343,8 @@ class Swim:
             case SyncKey():
                 if self._reunion.sync_due(now, key.node):
                     self._beliefs.probe(now, key.node)
-            case PeriodTimer.PERIOD:
-                self._period(now)
+            case PeriodTimer():
+                (self._period if key is PeriodTimer.PERIOD else self._again)(now)
             case GossipTimer.GOSSIP:
                 self._voice.gossip_due(now, self._detector.quarantined)
             case ReunionTimer.HEAL:
@@ -343,13 +355,19 @@ class Swim:
                 raise AssertionError(f"nobody sets the deadline {key!r}")
 
     def _period(self, now: Now) -> None:
-        """Probe the next in order, and one of the quarantined, so that it is soon trusted again."""
-        period_s = self._options.probe_period_s * self._detector.health.multiplier
-        self._agenda.set(PeriodTimer.PERIOD, now.mono + period_s)
-        target = self._members.next_probe()
+        """Probe whose turn it is."""
+        target, wait_s = self._rota.turn(now, self._detector.health.multiplier)
+        self._agenda.set(PeriodTimer.PERIOD, now.mono + wait_s)
         if target is not None:
             self._beliefs.probe(now, target.node)
+        if PeriodTimer.AGAIN not in self._agenda:
+            self._again(now)
+
+    def _again(self, now: Now) -> None:
+        """Probe one of the quarantined each period, so that it is soon trusted again; turns come unevenly."""
         if self._detector.quarantined:
+            period_s = self._options.probe_period_s * self._detector.health.multiplier
+            self._agenda.set(PeriodTimer.AGAIN, now.mono + period_s)
             self._beliefs.probe(now, self._rng.choice(self._detector.quarantined))
 
     # Ourselves.
@@ -395,21 +413,13 @@ class Swim:
             period_s = self._options.probe_period_s
             self._agenda.set(PeriodTimer.PERIOD, now.mono + self._rng.uniform(0.0, period_s))
             self._reunion.begin(now)
-        last_ran_at, self._ran_at = self._ran_at, now.mono
+        self._away_s, self._ran_at = now.mono - self._ran_at, now.mono
         deadline_at = self._agenda.next_deadline()
         self._lag_s = max(0.0, now.mono - deadline_at) if deadline_at is not None else 0.0
         gap_s = pause_s(deadline_at, now.mono, self._options.pause_tolerance_s)
         if gap_s and not self._leaving:
-            self._backlog_s = now.mono - last_ran_at
+            self._backlog_s = self._away_s
             self._forgive(now, gap_s)
-
-    @property
-    def _waited_s(self) -> float:
-        """How long what arrives now may have waited in a socket.
-
-        As long as a tick is overdue; after a pause, until the sockets are drained, as long as we were away.
-        """
-        return max(self._lag_s, self._backlog_s)
 
     def _forgive(self, now: Now, gap_s: float) -> None:
         """Shift what was due by the gap and a little more, and tell the mesh that we live."""

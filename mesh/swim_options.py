@@ -13,6 +13,10 @@ class SwimOptions:
     """One member is probed per period, stretched by local health. A member is first probed by
     somebody after 1.58 periods in the mean (SWIM section 3.1), whatever the size of the mesh.
     Shorter: sooner detection; packets and bytes grow as 1 / period."""
+    shared_probing: bool = True
+    """Whether all nodes follow one timetable by the wall clock (`mesh.rota`), so that each member is
+    probed exactly once a period; else each goes round for itself. Costs the same packets. Clocks
+    that differ by more than a period bring back about the tail of the round robin."""
     probe_timeout_min_s: float = 0.02
     """Least patience for a direct answer. Lower: helpers and TCP are bothered for mere jitter."""
     probe_timeout_initial_s: float = 0.2

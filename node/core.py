@@ -57,6 +57,12 @@ Output = Effect | Fact | SendEngine
 ENTRY_KINDS = frozenset((Kind.OPEN, Kind.CANCEL))
 """Frames that an entry sends; all other flight verbs come from workers."""
 
+MODEL_MEMORY_S = 600.0
+"""A model that the mesh had so recently is waited for; one that it never had is an error of the client's."""
+
+MODELS_SEEN_MAX = 1024
+"""Most names of models that are remembered."""
+
 SETTLE_STEPS_MAX = 100_000
 """More outputs than this from one input is a loop in the table below: our bug."""
 
@@ -93,6 +99,7 @@ class NodeCore:
         self._engine_links: dict[LinkId, tuple[str, Link]] = {}
         self._publish_at = 0.0
         self._published_at = 0.0
+        self._models_seen: dict[str, float] = {}
         self.decode_errors = 0
         """Frames of peers and engines whose bodies meant nothing; dropped."""
 
@@ -139,8 +146,8 @@ class NodeCore:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs here, neither as entry nor as worker."""
-        return self.active == 0 and not self.relay.tickets
+        """Whether nothing runs here, neither as entry nor as worker, and every client has been served."""
+        return not self.flights and not self.relay.tickets
 
     def leave(self, now: Now) -> list[Effect]:
         """Say goodbye to the mesh; engines that end from now on are not started again."""
@@ -162,7 +169,8 @@ class NodeCore:
             message = f"this node already holds {self.options.flights_max} requests, its `flights_max`"
             raise RequestError("too_many_requests", message, retry_after_ms=1000)
         names = [card[0] for card in self.models(now)]
-        if request.model not in names:
+        seen_at = self._models_seen.get(request.model, -MODEL_MEMORY_S)
+        if request.model not in names and now.mono - seen_at >= MODEL_MEMORY_S:
             known = ", ".join(f"`{name}`" for name in names) or "none"
             raise RequestError("model_not_found", f"no model `{request.model}`; the mesh has {known}", "model")
 
@@ -355,6 +363,7 @@ class NodeCore:
 
     def _publish(self, now: Now) -> list[Output]:
         self._published_at = now.mono
+        self._remember_models(now)
         self._publish_at = now.mono + self.options.publish_s
         load = self._my_load()
         while True:
@@ -362,6 +371,12 @@ class NodeCore:
                 return self.swim.publish_load(now, load)
             except LimitError:
                 load = attrs.evolve(load, models=load.models[:-1])
+
+    def _remember_models(self, now: Now) -> None:
+        for card in self.models(now)[:MODELS_SEEN_MAX]:
+            self._models_seen[card[0]] = now.mono
+        while len(self._models_seen) > MODELS_SEEN_MAX:
+            del self._models_seen[min(self._models_seen, key=self._models_seen.__getitem__)]
 
     def _load_changed(self, now: Now) -> None:
         soonest = max(now.mono, self._published_at + self.options.publish_min_s)

@@ -4,6 +4,7 @@ Clients are served from the flight's own log, which is bounded by `max_tokens`,
 so a slow client stalls nobody: the entry always reads its links.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -112,6 +113,8 @@ class Gateway:
     """The node, for the shells that people touch."""
 
     _driver: Driver
+    _stop: Callable[[], None]
+    """Lets the node leave once it is drained."""
 
     @property
     def name(self) -> str:
@@ -148,7 +151,9 @@ class Gateway:
     def members(self) -> list[dict[str, Any]]:
         """Return every member that this node knows of, itself first."""
         me = self._core.me
-        others = sorted((m for m in self._core.swim.members() if m.node != me.node), key=lambda m: (m.name, m.node))
+        others = sorted(
+            (m for m in self._core.swim.members() if m.node != me.node), key=lambda m: (m.name, m.node)
+        )
         return [self._member(member) for member in (me, *others)]
 
     def _member(self, member: Member) -> dict[str, Any]:
@@ -174,6 +179,7 @@ class Gateway:
     def drain(self) -> None:
         """Begin to drain: no new requests; what runs may end; then the node leaves. Idempotent."""
         self._driver.step(self._core.drain)
+        self._stop()
 
     def statistics(self) -> dict[str, Any]:
         """Return counters and gauges of every part, by part and name."""

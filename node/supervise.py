@@ -6,6 +6,7 @@ is started as early as possible, since importing torch takes longest. Bytes that
 wrote before it died are handed to the core before its exit is.
 """
 
+import contextlib
 import mmap
 import os
 import socket
@@ -83,7 +84,11 @@ class EngineShell:
             child.process.kill()
 
     async def _tend(self, replica: str, link: LinkId) -> None:
-        child = self._children[replica] = await _spawn(self.commands[replica])
+        try:
+            child = self._children[replica] = await _spawn(self.commands[replica])
+        except OSError as error:  # no descriptors, processes or memory left: the machine's trouble may pass
+            self.step(self.core.engine_exited, replica, f"cannot be started: {error.strerror}")
+            return
         self._note_change()
         self.step(self.core.engine_started, replica, child.process.pid)
         try:
@@ -133,7 +138,8 @@ class EngineShell:
 
 async def _spawn(command: EngineCommand) -> _Child:
     ours, theirs = socket.socketpair()
-    with theirs, tempfile.TemporaryFile() as shared:
+    with contextlib.ExitStack() as unless_started, theirs, tempfile.TemporaryFile() as shared:
+        unless_started.enter_context(ours)
         shared.truncate(PROGRESS_BYTES)
         progress = mmap.mmap(shared.fileno(), PROGRESS_BYTES)
         process = await trio.lowlevel.open_process(
@@ -143,6 +149,7 @@ async def _spawn(command: EngineCommand) -> _Child:
             env=dict(command.environment),
             process_group=0,  # Ctrl-C in the terminal is for the node, which ends its engines itself
         )
+        unless_started.pop_all()
     ours.setblocking(False)
     return _Child(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), progress)
 

@@ -14,6 +14,10 @@ import attrs
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 """Read, run and compared with transformers by tests/node/engine/test_parity.py."""
 
+LAYERS_MAX = 1024
+"""Eight times as many as the deepest model of the family (Llama 3.1 405B has 126): a bound on what a
+damaged file can make us try to build."""
+
 
 class ModelError(Exception):
     """A model directory that cannot be run. The message is one line; `hint` says what to do."""
@@ -169,7 +173,9 @@ def _refuse_unsupported(config: Mapping[str, object], rope: Mapping[str, object]
 
 
 def _check_sizes(shape: Shape) -> None:
-    """Relations between sizes without which the tensors cannot be cut into heads."""
+    """Bounds, and relations between sizes without which the tensors cannot be cut into heads."""
+    if shape.layers > LAYERS_MAX:
+        raise _broken("num_hidden_layers", shape.layers, f"at most {LAYERS_MAX}")
     if shape.heads % shape.kv_heads:
         raise ModelError(
             f"`num_attention_heads` {shape.heads} is no multiple of `num_key_value_heads` {shape.kv_heads}",
@@ -182,9 +188,10 @@ def _check_sizes(shape: Shape) -> None:
 
 
 def _end_ids(value: object) -> tuple[int, ...]:
-    if isinstance(value, list):
-        return tuple(int(one) for one in value)
-    return (value,) if isinstance(value, int) else ()
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(one) is int for one in ids):
+        raise _broken("eos_token_id", value, "a token id or a list of them")
+    return tuple(ids)
 
 
 def _integer(config: Mapping[str, object], name: str, default: int | None = None) -> int:

@@ -16,14 +16,9 @@ import enum
 
 import attrs
 
+from mesh.attempt import PROBATION_TOKENS
 from node.engine.blocks import next_key, root_key
 from node.engine.plan import Sampling
-
-PROBATION_TOKENS = 16
-"""A sequence that may have killed an engine is computed alone until it has produced this many.
-
-A crash that an input provokes comes in its prefill or in the first tokens after it.
-"""
 
 PRIORITY_PLACES = 64
 """Places in the queue that one point of priority is worth; finite, so that nobody waits for ever."""

@@ -68,7 +68,7 @@ class Operations:
         return _json(self.gateway.flights())
 
     def drain(self, request: Request) -> Response:
-        """Begin to drain: no new requests, what runs may end."""
+        """Begin to drain: no new requests, what runs may end, then the node leaves."""
         self.gateway.drain()
         return Response(202, b'{"draining": true}')
 

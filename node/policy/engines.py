@@ -72,6 +72,8 @@ class Replica:
     progress: tuple[int, float] = (0, 0.0)
     """Last sample of (layers computed, processor seconds)."""
     progressed_at: float = 0.0
+    looked_at: float = 0.0
+    """When the last sample was taken; who looks away for long judges nobody."""
     had_work: bool = False
     """Whether it held attempts at the last sample: patience begins with the work, not with the rest before."""
 
@@ -135,7 +137,9 @@ class Engines:
         replica = self.replicas[name]
         sample = (layers, cpu_s)
         patience_s = self._patience_s(replica, has_work)
-        began, replica.had_work = has_work and not replica.had_work, has_work
+        blind = patience_s is not None and now.mono - replica.looked_at >= patience_s
+        began, replica.had_work = (has_work and not replica.had_work) or blind, has_work
+        replica.looked_at = now.mono
         if sample != replica.progress or patience_s is None or began:
             replica.progress, replica.progressed_at = sample, now.mono
             return []

@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 
+import attrs
 import msgpack
 import pytest
 from hypothesis import example, given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from mesh import codec
 from mesh.errors import DecodeError, LimitError
 from mesh.identity import GENERATION_MAX, INCARNATION_MAX, Identity
-from mesh.load import LoadRecord, ModelLoad
+from mesh.load import LoadHeld, LoadRecord, LoadStill, ModelLoad
 from mesh.member import Liveness, Member
 from mesh.messages import (
     Ack,
@@ -127,11 +128,14 @@ EXAMPLES = {
     "sync": Packet(Sync(NODE, True), (Update(MEMBER),)),
     "leave": Packet(Leave(NODE)),
     "gossip": Packet(Gossip(NODE), (Update(MEMBER, (OTHER, NODE)),), (LOAD,)),
+    "ping-load-held": Packet(Ping(NODE, 7, OTHER), held=(LoadHeld(3, 2**32 - 1),)),
+    "ack-load-still": Packet(Ack(NODE, 7, bytes(range(8))), still=(LoadStill(3, 8, 1500),)),
 }
 
 
 def encode(packet, limit=codec.RELIABLE_BYTES_MAX):
-    return codec.packet(map(codec.item, (packet.message, *packet.updates, *packet.loads)), limit)
+    values = (packet.message, *packet.updates, *packet.loads, *packet.held, *packet.still)
+    return codec.packet(map(codec.item, values), limit)
 
 
 def raw(number, payload):
@@ -326,3 +330,24 @@ def test_the_reference_page_names_every_item_and_field():
         assert [row.split("`")[1] for row in rows] == [field.name for field in layout.fields]
         for row, field in zip(rows, layout.fields, strict=True):
             assert f"| {field.kind.label} |" in row
+
+
+# Load records, which are many.
+
+
+@given(LOADS, COUNTS)
+def test_a_record_encoded_once_is_the_same_at_every_age(record, age_ms):
+    assert codec.load_item(record).at(age_ms) == codec.item(attrs.evolve(record, age_ms=age_ms))
+
+
+@given(st.lists(LOADS, max_size=4), st.sets(st.integers(0, 3)))
+def test_of_records_that_are_held_only_the_mark_is_read(records, held):
+    known = [(record.node, record.version) for index, record in enumerate(records) if index in held]
+    data = encode(Packet(EXAMPLES["leave"].message, loads=tuple(records)))
+    packet = codec.decode(data, codec.RELIABLE_BYTES_MAX, lambda mark: (mark.node, mark.version) in known)
+    fresh = [record for record in records if (record.node, record.version) not in known]
+    stale = [record for record in records if (record.node, record.version) in known]
+    assert list(packet.loads) == fresh
+    assert [(mark.node, mark.version, mark.age_ms) for mark in packet.repeats] == [
+        (record.node, record.version, record.age_ms) for record in stale
+    ]

@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mesh.attempt import Attempt, Parameters, Segment
+from mesh.attempt import PROBATION_TOKENS, Attempt, Parameters, Segment
 from mesh.flight import CRASHES_MAX, MOVES_MAX, TRANSITIONS, Flight, State
 from mesh.frames import Accept, Finish, Reject, Tokens
 
@@ -111,6 +111,20 @@ def test_after_a_crash_it_is_tried_alone_and_a_second_crash_alone_is_its_own_doi
     flight.accept(2, ACCEPT)
     flight.rejected(2, Reject("engine_lost", crashed=True, alone=True))
     assert flight.state is State.FAILED and flight.failure.code == "engine_crash"
+
+
+def test_an_accident_long_after_the_first_is_not_its_own_doing() -> None:
+    flight = running()
+    flight.rejected(1, Reject("engine_lost", crashed=True, alone=True))
+    flight.open("w2", 0)
+    flight.accept(2, ACCEPT)
+    flight.tokens(2, Tokens(0, tuple(range(PROBATION_TOKENS)), "x"))
+    flight.rejected(2, Reject("engine_lost", crashed=True, alone=True))
+    assert flight.state is State.ROUTING
+    flight.open("w3", 0)
+    flight.accept(3, ACCEPT)
+    flight.rejected(3, Reject("engine_lost", crashed=True, alone=True))
+    assert flight.failure.code == "engine_crash"
 
 
 def test_a_first_crash_alone_is_forgiven_once() -> None:

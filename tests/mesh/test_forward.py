@@ -135,6 +135,17 @@ def test_a_flight_that_nobody_can_serve_fails_in_the_end() -> None:
     assert entry.forwarder.next_deadline() is None
 
 
+def test_a_flight_that_all_keep_turning_down_fails_in_the_end() -> None:
+    entry = two()
+    id, outputs = entry.submit()
+    while not (flight := entry.forwarder.flights[id]).ended and entry.now < 100:
+        for opened in sent(outputs, Kind.OPEN):
+            outputs = entry.say(opened.node, Reject("busy"), id, flight.attempt)
+        outputs = sent(outputs, Kind.OPEN) or entry.tick(0.1)
+    assert flight.failure.code == "no_worker" and 30 <= entry.now < 33
+    assert flight.attempt < 80, "it backs off"
+
+
 def test_a_resumed_flight_takes_no_other_model_digest() -> None:
     entry = two()
     id = start(entry)

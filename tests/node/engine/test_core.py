@@ -5,7 +5,7 @@ import re
 import attrs
 import pytest
 
-from mesh.attempt import Attempt, Segment
+from mesh.attempt import PROBATION_TOKENS, Attempt, Segment
 from mesh.frames import (
     Accept,
     Cancel,
@@ -23,7 +23,6 @@ from mesh.frames import (
 from node.engine.core import STATUS_INTERVAL_S
 from node.engine.door import MESSAGE_CHARS_MAX, refused
 from node.engine.scheduler import Limits
-from node.engine.sequence import PROBATION_TOKENS
 from node.engine.toy import DIGEST, VOCABULARY, ToyRunner, expected_ids, expected_text
 from tests.node.engine.conversation import Engine, ask
 

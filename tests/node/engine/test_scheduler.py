@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from mesh.attempt import PROBATION_TOKENS
 from mesh.errors import LimitError
 from node.engine.blocks import Blocks
 from node.engine.plan import Plan, Sampling
 from node.engine.scheduler import Limits, Scheduler
-from node.engine.sequence import PROBATION_TOKENS, Sequence, State
+from node.engine.sequence import Sequence, State
 from node.engine.toy import ToyRunner, expected_ids
 
 

@@ -2,9 +2,10 @@
 
 import attrs
 
+from mesh.attempt import PROBATION_TOKENS
 from node.engine.blocks import chain
 from node.engine.plan import Sampling
-from node.engine.sequence import PRIORITY_PLACES, PROBATION_TOKENS, Sequence
+from node.engine.sequence import PRIORITY_PLACES, Sequence
 
 
 def sequence(prompt: tuple[int, ...] = (1, 2, 3), **more) -> Sequence:

@@ -195,3 +195,11 @@ def test_both_spellings_of_rope_mean_the_same():
     plain = rope_frequencies(shape_of(LLAMA | {"rope_theta": 5e5})).tolist()
     assert frequencies[0] == plain[0] == 1.0
     assert frequencies[-1] == pytest.approx(plain[-1] / 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_hidden_layers", 10**9), ("eos_token_id", ["a"]), ("eos_token_id", "2")]
+)
+def test_an_absurd_configuration_is_refused_by_the_name_of_its_setting(name: str, value: object):
+    with pytest.raises(ModelError, match=rf"sets `{name}`.*\nhint: "):
+        shape_of(LLAMA | {name: value})

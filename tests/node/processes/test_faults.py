@@ -1,7 +1,10 @@
 """Faults of real processes under running streams: the text must be the one that the toy defines."""
 
+import json
 import os
 import signal
+import socket
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,11 +126,42 @@ def test_streams_wait_while_every_worker_is_dead_and_go_on_with_the_first_that_r
     assert row(entry, "worker")["generation"] == 2
 
 
-def test_a_drained_node_finishes_its_streams_and_leaves(toys: Callable[[int], Fleet]) -> None:
+@pytest.mark.parametrize("ask_to_leave", [lambda m: m.send(signal.SIGTERM), lambda m: post_drain(m)])
+def test_a_drained_node_finishes_its_streams_and_leaves(
+    toys: Callable[[int], Fleet], ask_to_leave: Callable[[Member], None]
+) -> None:
     fleet = toys(2)
     streams = crowd(fleet["n2"], 2)
-    wait_until(lambda: fleet["n2"].ask("/flights"), 10, "its streams to run")
-    fleet["n2"].send(signal.SIGTERM)
+    wait_until(lambda: len(fleet["n2"].ask("/flights")) == 2, 10, "its streams to run")
+    ask_to_leave(fleet["n2"])
     assert_exact(streams)
     wait_until(lambda: row(fleet["n1"], "n2")["state"] == "left", 10, "the goodbye to be heard")
     assert fleet["n2"].process.wait(10) == 0
+
+
+def post_drain(member: Member) -> None:
+    request = urllib.request.Request(f"http://{member.ops}/drain", data=b"", method="POST")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert answer.status == 202
+
+
+def test_a_drained_node_waits_for_a_client_who_reads_late(toys: Callable[[int], Fleet]) -> None:
+    fleet = toys(1)
+    host, _, port = fleet["n1"].http.rpartition(":")
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        slow.connect((host, int(port)))
+        asked = json.dumps(body(1) | {"max_tokens": LATE_TOKENS}).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(asked)}\r\n\r\n"
+        slow.sendall(head.encode() + asked)
+        wait_until(lambda: fleet["n1"].ask("/flights"), 10, "the stream to run")
+        fleet["n1"].send(signal.SIGTERM)
+        wait_until(lambda: not fleet["n1"].ask("/flights"), 30, "the stream to be computed")
+        read = bytearray()
+        while data := slow.recv(65536):
+            read += data
+    assert read.count(b'"text":') == LATE_TOKENS + 1 and b"data: [DONE]" in read
+
+
+LATE_TOKENS = 3000
+"""About a megabyte of events: more than sockets hold while nobody reads."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from node.cli.fleet import ANY_PORTS, Fleet, Member, wait_until
+from node.cli.streams import Crowd, Watched
 from node.engine.toy import expected_text
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -184,3 +185,17 @@ def test_a_mesh_in_the_foreground_stops_cleanly_on_one_signal() -> None:
     os.killpg(mesh.pid, signal.SIGINT)
     _, errors = mesh.communicate(timeout=30)
     assert mesh.returncode == 0 and "Traceback" not in errors
+
+
+def test_a_model_that_the_mesh_had_a_moment_ago_is_waited_for(fleet: Fleet) -> None:
+    fleet.start_all(["worker"], *ANY_PORTS, "--model", "toy", "--role", "worker")
+    fleet.start("entry", *ANY_PORTS, "--role", "entry").wait_ready_file()
+    entry = fleet["entry"]
+    wait_until(lambda: entry.ask("/health/ready") == "ready", 20, "the entry to know of a model")
+    fleet["worker"].kill()
+    wait_until(lambda: "dead" in {row["state"] for row in entry.ask("/members")}, 20, "the worker to be dead")
+    crowd = Crowd([Watched(0, entry.http, {"model": "toy", "prompt": "x", "max_tokens": 9, "seed": 4, "stream": True})])
+    wait_until(lambda: entry.ask("/flights"), 10, "the request to wait")
+    fleet.start("another", *ANY_PORTS, "--model", "toy", "--role", "worker", "--join", entry.bind).wait_ready_file()
+    crowd.join()
+    assert (crowd.streams[0].error, crowd.streams[0].text) == ("", expected_text("x", 4, 9))
