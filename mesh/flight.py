@@ -254,7 +254,9 @@ class Flight:
     def _moved(self, why: str) -> None:
         self.moves += 1
         if self.moves > self.moves_max:
-            self._fail(Failure("too_many_moves", f"the request was moved {self.moves_max} times; last: {why}"))
+            self._fail(
+                Failure("too_many_moves", f"the request was moved {self.moves_max} times; last: {why}")
+            )
             return
         self._back_to_routing(why)
 

@@ -93,7 +93,9 @@ class NodeCore:
         self.swim = Swim(options.swim, me, random.Random(rng.getrandbits(64)))
         self.links = Links(_hello(me), options.links, self._is_in_use)
         self.forwarder = Forwarder(self.candidates, random.Random(rng.getrandbits(64)), options.forward)
-        self.engines = Engines({name: Replica(name, model) for name, model in models.items()}, options.engines)
+        self.engines = Engines(
+            {name: Replica(name, model) for name, model in models.items()}, options.engines
+        )
         self.relay = Relay(self._place)
         self.draining = False
         self._engine_links: dict[LinkId, tuple[str, Link]] = {}
@@ -172,7 +174,9 @@ class NodeCore:
         seen_at = self._models_seen.get(request.model, -MODEL_MEMORY_S)
         if request.model not in names and now.mono - seen_at >= MODEL_MEMORY_S:
             known = ", ".join(f"`{name}`" for name in names) or "none"
-            raise RequestError("model_not_found", f"no model `{request.model}`; the mesh has {known}", "model")
+            raise RequestError(
+                "model_not_found", f"no model `{request.model}`; the mesh has {known}", "model"
+            )
 
     def cancel(self, now: Now, flight: int) -> list[Effect]:
         """End a flight because its client has gone."""
@@ -213,7 +217,9 @@ class NodeCore:
             "relay": {"tickets": len(self.relay.tickets)},
             "links": {"open": len(self.links), "lag_s": self.links.lag_s},
             "frames": {"decode_errors": self.decode_errors},
-            "engines": {r.name: {"state": r.state.value, "deaths": r.deaths} for r in self.engines.replicas.values()},
+            "engines": {
+                r.name: {"state": r.state.value, "deaths": r.deaths} for r in self.engines.replicas.values()
+            },
         }
 
     def _is_trusted(self, node: str) -> bool:
@@ -406,8 +412,14 @@ class NodeCore:
                 frame = Frame(Kind.GOSSIP, body=output.data)
                 pending += self.links.send(now, frame, "", output.address)[::-1]
             case (
-                MemberChanged() | Quarantined() | QuarantineLifted() | LinkUp() | LinkDown() | LinkSilent()
-                | EngineReady() | EngineLost()
+                MemberChanged()
+                | Quarantined()
+                | QuarantineLifted()
+                | LinkUp()
+                | LinkDown()
+                | LinkSilent()
+                | EngineReady()
+                | EngineLost()
             ):
                 pending += self._tell(now, output, effects)[::-1]
             case _:

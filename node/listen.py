@@ -66,7 +66,9 @@ def _first_free(wanted: HostPort, explicit: bool, flag: str, bind: Callable[[Hos
             if explicit or error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise _told(wanted, flag, error) from None
     last = wanted.port + TRIES_MAX
-    raise SettingsError(f"no port from {wanted.port} to {last} is free on `{wanted.host}`", f"name one with {flag}")
+    raise SettingsError(
+        f"no port from {wanted.port} to {last} is free on `{wanted.host}`", f"name one with {flag}"
+    )
 
 
 def _ports(port: int, explicit: bool) -> range:
@@ -79,7 +81,9 @@ def _told(wanted: HostPort, flag: str, error: OSError) -> SettingsError:
     if error.errno == errno.EADDRINUSE:
         hint = f"another process listens there; choose another port, or leave out {flag} to take the next free one"
         return SettingsError(f"{flag} `{wanted}` is taken", hint)
-    return SettingsError(f"{flag} `{wanted}` cannot be bound: {error.strerror}", "is it an address of this machine?")
+    return SettingsError(
+        f"{flag} `{wanted}` cannot be bound: {error.strerror}", "is it an address of this machine?"
+    )
 
 
 def _tcp(address: HostPort) -> socket.socket:

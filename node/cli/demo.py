@@ -55,7 +55,10 @@ class Kill:
 def run(config: Config, nodes: int, streams: int, tokens: int) -> int:
     """Run the demonstration; 0 if every text arrived whole and equal, 1 if not."""
     try:
-        with tempfile.TemporaryDirectory(prefix="inferno-demo-") as directory, Fleet(Path(directory)) as fleet:
+        with (
+            tempfile.TemporaryDirectory(prefix="inferno-demo-") as directory,
+            Fleet(Path(directory)) as fleet,
+        ):
             return _demonstrate(fleet, config, nodes, streams, tokens)
     except FleetError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -96,7 +99,9 @@ def _body(config: Config, number: int, tokens: int) -> dict[str, Any]:
     }
 
 
-def _run_streams(fleet: Fleet, bodies: list[dict[str, Any]], kills: list[Kill] | None = None) -> list[Watched]:
+def _run_streams(
+    fleet: Fleet, bodies: list[dict[str, Any]], kills: list[Kill] | None = None
+) -> list[Watched]:
     """Run all streams at once; if `kills` is a list, kill nodes on the way and note each in it."""
     entries = [member.http for member in fleet.members[:ENTRIES]]
     watched = [Watched(n + 1, entries[n % ENTRIES], body) for n, body in enumerate(bodies)]
@@ -117,7 +122,9 @@ def _run_streams(fleet: Fleet, bodies: list[dict[str, Any]], kills: list[Kill] |
 def _kill_one(fleet: Fleet, delivered: int) -> Kill:
     """Kill, of the nodes that are no entry, the one that serves most streams."""
     victims = [member for member in fleet.running if member not in fleet.members[:ENTRIES]]
-    serving = wait_until(lambda: _serving(fleet), RUN_MAX_S, "a stream to be served by a node that may be killed")
+    serving = wait_until(
+        lambda: _serving(fleet), RUN_MAX_S, "a stream to be served by a node that may be killed"
+    )
     victim = max(victims, key=lambda member: serving.get(member.name, 0))
     victim.kill()
     kill = Kill(victim.name, serving.get(victim.name, 0), delivered)
@@ -180,7 +187,11 @@ def _is_equal(calm: Watched, stormy: Watched) -> bool:
 
 
 def _row(calm: Watched, stormy: Watched) -> str:
-    verdict = "equal" if _is_equal(calm, stormy) else stormy.error or calm.error or _difference(calm.text, stormy.text)
+    verdict = (
+        "equal"
+        if _is_equal(calm, stormy)
+        else stormy.error or calm.error or _difference(calm.text, stormy.text)
+    )
     workers = " > ".join(stormy.workers)
     pause = f"{stormy.longest_pause_s * 1000:8.0f} ms"
     figures = f"{stormy.tokens:7}  {stormy.moves:5}  {pause:>13}"

@@ -59,7 +59,9 @@ class Member:
 
     def wait_ready_file(self) -> None:
         """Wait until the node listens. Raises FleetError."""
-        wait_until(lambda: self.ready_file.exists() or not self.is_running, START_S, f"`{self.name}` to listen")
+        wait_until(
+            lambda: self.ready_file.exists() or not self.is_running, START_S, f"`{self.name}` to listen"
+        )
         if not self.ready_file.exists():
             raise FleetError(f"`{self.name}` ended with status {self.process.returncode}\n{self._log_tail()}")
         ready = json.loads(self.ready_file.read_text())

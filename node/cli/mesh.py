@@ -18,7 +18,9 @@ def run(config: Config, nodes: int) -> int:
     """Start the nodes, say where they are, and stay until Ctrl-C; return the exit status."""
     for name in PER_NODE:
         if config.explicit(name):
-            raise SettingsError(f"`{name}` cannot be the same for {nodes} nodes", "leave it out: each finds its own")
+            raise SettingsError(
+                f"`{name}` cannot be the same for {nodes} nodes", "leave it out: each finds its own"
+            )
     stop = _stop_on_signal()
     with tempfile.TemporaryDirectory(prefix="inferno-") as directory:
         fleet = Fleet(Path(directory), keep_logs=False)
@@ -60,9 +62,13 @@ def _stay(fleet: Fleet, asked: list[int]) -> None:
 
 def _show(fleet: Fleet, config: Config) -> None:
     first = fleet.members[0]
-    print(f"\n  inferno: a mesh of {len(fleet.members)} nodes, serving {', '.join(config.models) or 'no model'}\n")
+    print(
+        f"\n  inferno: a mesh of {len(fleet.members)} nodes, serving {', '.join(config.models) or 'no model'}\n"
+    )
     for member in fleet.members:
-        print(f"  {member.name:10} http://{member.http:22} operations http://{member.ops:22} pid {member.process.pid}")
+        print(
+            f"  {member.name:10} http://{member.http:22} operations http://{member.ops:22} pid {member.process.pid}"
+        )
     print(f"\n  chat page   http://{first.http}/")
     if config.models:
         print(f"  try         {curl_line(first.http, Path(config.models[0]).name)}")

@@ -57,7 +57,9 @@ def _with_status(load: ModelLoad, status: Status) -> ModelLoad:
     )
 
 
-def candidates_of(model: str, loads: Loads, me: str, is_trusted: Callable[[str], bool]) -> tuple[Candidate, ...]:
+def candidates_of(
+    model: str, loads: Loads, me: str, is_trusted: Callable[[str], bool]
+) -> tuple[Candidate, ...]:
     """Return the workers that may be asked for a model: ready, not draining, not in quarantine."""
     return tuple(
         _candidate(load, record, me)

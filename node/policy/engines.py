@@ -102,8 +102,18 @@ class Engines:
     def became_ready(self, now: Now, name: str, ready: Ready) -> list[Output]:
         """The engine has loaded and warmed its model."""
         replica = self.replicas[name]
-        replica.state, replica.ready, replica.ready_at, replica.reason = EngineState.READY, ready, now.mono, ""
-        fields = (("model", ready.model), ("device", ready.device), ("dtype", ready.dtype), ("pid", replica.pid))
+        replica.state, replica.ready, replica.ready_at, replica.reason = (
+            EngineState.READY,
+            ready,
+            now.mono,
+            "",
+        )
+        fields = (
+            ("model", ready.model),
+            ("device", ready.device),
+            ("dtype", ready.dtype),
+            ("pid", replica.pid),
+        )
         return [Report("engine_ready", fields), EngineReady(name)]
 
     def broken(self, name: str, message: str) -> list[Output]:
@@ -116,7 +126,9 @@ class Engines:
         """The process is gone; plan its return unless its model is at fault."""
         replica = self.replicas[name]
         lost = EngineLost(name, reason, replica.in_step)
-        was_healthy = replica.state is EngineState.READY and now.mono - replica.ready_at >= self.options.healthy_s
+        was_healthy = (
+            replica.state is EngineState.READY and now.mono - replica.ready_at >= self.options.healthy_s
+        )
         replica.ready, replica.status, replica.in_step, replica.pid = None, None, (), 0
         if replica.state is EngineState.BROKEN or self.stopping:
             return [lost]

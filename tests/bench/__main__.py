@@ -25,7 +25,9 @@ def main(names: list[str]) -> int:
     """Run the named benches, or all; 2 if there is no such bench."""
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
-        print(f"error: there is no bench `{unknown[0]}`\nhint: there are {', '.join(BENCHES)}", file=sys.stderr)
+        print(
+            f"error: there is no bench `{unknown[0]}`\nhint: there are {', '.join(BENCHES)}", file=sys.stderr
+        )
         return 2
     print(f"{os.cpu_count()} cores, {processor()}, {time.strftime('%Y-%m-%d')}")
     for name in names or BENCHES:
@@ -37,7 +39,9 @@ def main(names: list[str]) -> int:
 def processor() -> str:
     """Return the processor's name."""
     with open("/proc/cpuinfo") as file:
-        return next((line.split(": ")[1].strip() for line in file if line.startswith("model name")), "unknown")
+        return next(
+            (line.split(": ")[1].strip() for line in file if line.startswith("model name")), "unknown"
+        )
 
 
 def wait_quiet() -> float:

@@ -42,14 +42,24 @@ def run() -> None:
         fleet.wait_converged()
         ours = [max(_rate(member.http, batch) for _ in range(3)) for batch in BATCHES]
     words = [sys.executable, "-W", "ignore", "-c", TRANSFORMERS]
-    peer = json.loads(subprocess.run(words, check=True, capture_output=True, cwd=tempfile.gettempdir()).stdout)
+    peer = json.loads(
+        subprocess.run(words, check=True, capture_output=True, cwd=tempfile.gettempdir()).stdout
+    )
     for batch, mine, theirs in zip(BATCHES, ours, peer, strict=True):
         peer_name = f"transformers, batch {batch:2}"
-        print(f"  {batch:2} streams  {mine:7.0f} tokens/s    {peer_name}  {theirs:7.0f}   {mine / theirs:5.2f}x")
+        print(
+            f"  {batch:2} streams  {mine:7.0f} tokens/s    {peer_name}  {theirs:7.0f}   {mine / theirs:5.2f}x"
+        )
 
 
 def _rate(entry: str, streams: int) -> float:
-    body = {"model": "ember-py", "prompt": "import ", "max_tokens": TOKENS, "ignore_eos": True, "stream": True}
+    body = {
+        "model": "ember-py",
+        "prompt": "import ",
+        "max_tokens": TOKENS,
+        "ignore_eos": True,
+        "stream": True,
+    }
     began = time.monotonic()
     crowd = Crowd([Watched(n, entry, {**body, "seed": n}) for n in range(streams)])
     crowd.join()

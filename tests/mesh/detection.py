@@ -70,7 +70,9 @@ def measure(count, runs, options, skew_s):
 def quantiles(values):
     """p50 / p90 / p99 / max."""
     ordered = sorted(values)
-    return " / ".join(f"{ordered[min(len(ordered) - 1, int(len(ordered) * p))]:.2f}" for p in (0.5, 0.9, 0.99, 1))
+    return " / ".join(
+        f"{ordered[min(len(ordered) - 1, int(len(ordered) * p))]:.2f}" for p in (0.5, 0.9, 0.99, 1)
+    )
 
 
 def main():

@@ -163,7 +163,11 @@ def test_moves_are_bounded() -> None:
 def test_nothing_changes_a_cancelled_flight() -> None:
     flight = running()
     assert flight.cancel() and not flight.cancel()
-    assert not flight.tokens(1, Tokens(0, (1,), "a")) and not flight.lost(1, "late") and not flight.fail("x", "y")
+    assert (
+        not flight.tokens(1, Tokens(0, (1,), "a"))
+        and not flight.lost(1, "late")
+        and not flight.fail("x", "y")
+    )
     assert flight.state is State.CANCELLED
 
 
@@ -203,7 +207,9 @@ class Workers(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 2), off=st.integers(-1, 1))
     def finish(self, back: int, off: int) -> None:
-        self.flight.finished(self.flight.attempt - back, Finish(max(0, self.flight.delivered + off), "length"))
+        self.flight.finished(
+            self.flight.attempt - back, Finish(max(0, self.flight.delivered + off), "length")
+        )
 
     @invariant()
     def the_log_is_a_prefix_of_the_truth(self) -> None:

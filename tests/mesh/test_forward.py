@@ -24,7 +24,9 @@ class Entry:
     forwarder: Forwarder = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.forwarder = Forwarder(lambda now, model: tuple(self.candidates), random.Random(1), ForwardOptions())
+        self.forwarder = Forwarder(
+            lambda now, model: tuple(self.candidates), random.Random(1), ForwardOptions()
+        )
 
     @property
     def at(self) -> Now:
@@ -57,7 +59,9 @@ def sent(outputs: list, kind: Kind) -> list[SendFrame]:
 
 
 def two() -> Entry:
-    return Entry([Candidate("a", digest="d"), Candidate("b", digest="d", queued_tokens=10_000, tokens_per_s=100)])
+    return Entry(
+        [Candidate("a", digest="d"), Candidate("b", digest="d", queued_tokens=10_000, tokens_per_s=100)]
+    )
 
 
 def start(entry: Entry) -> int:

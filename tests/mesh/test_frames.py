@@ -27,7 +27,9 @@ from mesh.frames import (
 ATTEMPT = Attempt(
     model="ember-py",
     prompt=(Segment("text", "def f("), Segment("ids", ids=(1, 2, 3))),
-    parameters=Parameters(0.8, 0.9, 40, 0.05, 0.1, 0.2, 1.1, ((7, -1.5),), 3, 64, 2, ("\n\n",), (5,), True, False),
+    parameters=Parameters(
+        0.8, 0.9, 40, 0.05, 0.1, 0.2, 1.1, ((7, -1.5),), 3, 64, 2, ("\n\n",), (5,), True, False
+    ),
     seed=2**64 - 1,
     emitted=(9, 8),
     choice=1,

@@ -101,7 +101,9 @@ def test_a_failed_dial_loses_what_was_meant_for_that_node() -> None:
     now = Now(0, 0)
     one.send(now, Frame(Kind.OPEN, 1, 1, b"x"), B, WHERE[B])
     assert one.lost(now, 1, "refused") == [LinkDown(1, B, "refused", True)]
-    assert isinstance(one.send(now, Frame(Kind.OPEN, 1, 2, b"x"), B, WHERE[B])[0], Dial), "and is dialled anew"
+    assert isinstance(one.send(now, Frame(Kind.OPEN, 1, 2, b"x"), B, WHERE[B])[0], Dial), (
+        "and is dialled anew"
+    )
 
 
 def test_another_node_at_the_address_is_not_taken_for_the_one_that_was_meant() -> None:

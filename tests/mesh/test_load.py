@@ -303,7 +303,9 @@ def test_what_waited_in_the_socket_of_a_paused_process_is_not_fresh(pause_s):
     assert record.age_ms / 1000 >= world.now - published - 0.01
     publish(world, 2, queued=99)
     world.run(2)
-    assert age_s(world, 1, 2) == pytest.approx(2, abs=0.02), "afterwards nothing is taken for older than it is"
+    assert age_s(world, 1, 2) == pytest.approx(2, abs=0.02), (
+        "afterwards nothing is taken for older than it is"
+    )
 
 
 def gossip_of(sequence):

@@ -16,7 +16,11 @@ def relay() -> Relay:
 
 def opened(relay: Relay, port: int, flight: int, attempt: int = 1) -> int:
     """Open an attempt; return its ticket."""
-    (send,) = [o for o in relay.receive(port, f"n{port}", ATTEMPT.frame(flight, attempt)) if o.frame.kind == Kind.OPEN]
+    (send,) = [
+        o
+        for o in relay.receive(port, f"n{port}", ATTEMPT.frame(flight, attempt))
+        if o.frame.kind == Kind.OPEN
+    ]
     assert isinstance(send, SendEngine) and send.replica == "engine"
     return send.frame.flight
 

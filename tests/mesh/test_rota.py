@@ -168,7 +168,9 @@ def test_ranks_follow_the_live_members_by_id():
     assert members.rank == 1
     assert [members.ranked(rank).name for rank in range(members.live)] == ["n2", "n5", "n7", "n9"]
     for gone in (2, 7):
-        members.apply(Member(Identity(f"{gone:016x}", 1), f"n{gone}", ("127.0.0.1", 1), Liveness(gone % 3)), 0.0)
+        members.apply(
+            Member(Identity(f"{gone:016x}", 1), f"n{gone}", ("127.0.0.1", 1), Liveness(gone % 3)), 0.0
+        )
     assert members.rank == 0
     assert [members.ranked(rank).name for rank in range(members.live)] == ["n5", "n7", "n9"]
 

@@ -1,6 +1,5 @@
 """Joining and detecting: conversations between membership cores in memory."""
 
-
 import attrs
 import pytest
 

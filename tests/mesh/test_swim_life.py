@@ -1,6 +1,5 @@
 """Refuting, leaving, restarting, changing: what a member says of itself."""
 
-
 import pytest
 
 from mesh.errors import LimitError

@@ -9,7 +9,9 @@ from node.cli.streams import Crowd, Watched
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
-PROMPT = "# Lib/textwrap.py\n" + "".join(f"def function_{n}(value):\n    return value + {n}\n\n" for n in range(24))
+PROMPT = "# Lib/textwrap.py\n" + "".join(
+    f"def function_{n}(value):\n    return value + {n}\n\n" for n in range(24)
+)
 """Longer than one page of the cache, so that chunks, pages and decode all meet."""
 
 TOKENS = 48

@@ -194,8 +194,12 @@ def test_a_model_that_the_mesh_had_a_moment_ago_is_waited_for(fleet: Fleet) -> N
     wait_until(lambda: entry.ask("/health/ready") == "ready", 20, "the entry to know of a model")
     fleet["worker"].kill()
     wait_until(lambda: "dead" in {row["state"] for row in entry.ask("/members")}, 20, "the worker to be dead")
-    crowd = Crowd([Watched(0, entry.http, {"model": "toy", "prompt": "x", "max_tokens": 9, "seed": 4, "stream": True})])
+    crowd = Crowd(
+        [Watched(0, entry.http, {"model": "toy", "prompt": "x", "max_tokens": 9, "seed": 4, "stream": True})]
+    )
     wait_until(lambda: entry.ask("/flights"), 10, "the request to wait")
-    fleet.start("another", *ANY_PORTS, "--model", "toy", "--role", "worker", "--join", entry.bind).wait_ready_file()
+    fleet.start(
+        "another", *ANY_PORTS, "--model", "toy", "--role", "worker", "--join", entry.bind
+    ).wait_ready_file()
     crowd.join()
     assert (crowd.streams[0].error, crowd.streams[0].text) == ("", expected_text("x", 4, 9))
