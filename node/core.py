@@ -49,19 +49,13 @@ from mesh.route import Candidate
 from mesh.swim import Swim
 from mesh.swim_options import SwimOptions
 from node.errors import RequestError
-from node.policy.capacity import candidates_of, cards_of, load_record
+from node.policy.capacity import KnownModels, candidates_of, cards_of, load_record
 from node.policy.engines import EngineOptions, Engines, EngineState, Replica
 
 Output = Effect | Fact | SendEngine
 
 ENTRY_KINDS = frozenset((Kind.OPEN, Kind.CANCEL))
 """Frames that an entry sends; all other flight verbs come from workers."""
-
-MODEL_MEMORY_S = 600.0
-"""A model that the mesh had so recently is waited for; one that it never had is an error of the client's."""
-
-MODELS_SEEN_MAX = 1024
-"""Most names of models that are remembered."""
 
 SETTLE_STEPS_MAX = 100_000
 """More outputs than this from one input is a loop in the table below: our bug."""
@@ -101,7 +95,7 @@ class NodeCore:
         self._engine_links: dict[LinkId, tuple[str, Link]] = {}
         self._publish_at = 0.0
         self._published_at = 0.0
-        self._models_seen: dict[str, float] = {}
+        self._known_models = KnownModels()
         self.decode_errors = 0
         """Frames of peers and engines whose bodies meant nothing; dropped."""
 
@@ -171,8 +165,7 @@ class NodeCore:
             message = f"this node already holds {self.options.flights_max} requests, its `flights_max`"
             raise RequestError("too_many_requests", message, retry_after_ms=1000)
         names = [card[0] for card in self.models(now)]
-        seen_at = self._models_seen.get(request.model, -MODEL_MEMORY_S)
-        if request.model not in names and now.mono - seen_at >= MODEL_MEMORY_S:
+        if request.model not in names and not self._known_models.had(now, request.model):
             known = ", ".join(f"`{name}`" for name in names) or "none"
             raise RequestError(
                 "model_not_found", f"no model `{request.model}`; the mesh has {known}", "model"
@@ -369,7 +362,7 @@ class NodeCore:
 
     def _publish(self, now: Now) -> list[Output]:
         self._published_at = now.mono
-        self._remember_models(now)
+        self._known_models.note(now, [card[0] for card in self.models(now)])
         self._publish_at = now.mono + self.options.publish_s
         load = self._my_load()
         while True:
@@ -377,12 +370,6 @@ class NodeCore:
                 return self.swim.publish_load(now, load)
             except LimitError:
                 load = attrs.evolve(load, models=load.models[:-1])
-
-    def _remember_models(self, now: Now) -> None:
-        for card in self.models(now)[:MODELS_SEEN_MAX]:
-            self._models_seen[card[0]] = now.mono
-        while len(self._models_seen) > MODELS_SEEN_MAX:
-            del self._models_seen[min(self._models_seen, key=self._models_seen.__getitem__)]
 
     def _load_changed(self, now: Now) -> None:
         soonest = max(now.mono, self._published_at + self.options.publish_min_s)

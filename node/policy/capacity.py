@@ -11,12 +11,38 @@ import attrs
 from mesh.frames import Status
 from mesh.load import LoadRecord, ModelLoad
 from mesh.member import Member
+from mesh.now import Now
 from mesh.route import Candidate
 from node.policy.engines import Engines, EngineState, Replica
 
 Loads = list[tuple[Member, LoadRecord]]
 Card = tuple[str, str, int, bool, tuple[str, ...]]
 """(name, digest, context_max, ready, labels of the nodes that hold it)."""
+
+MODEL_MEMORY_S = 600.0
+"""A model that the mesh had so recently is waited for; one that it never had is an error of the client's."""
+
+KNOWN_MODELS_MAX = 1024
+"""Most names of models that are remembered; beyond it the one seen longest ago is forgotten."""
+
+
+@attrs.define
+class KnownModels:
+    """Which models the mesh has lately had, although nobody may hold them now."""
+
+    _seen_at: dict[str, float] = attrs.field(init=False, factory=dict)
+
+    def note(self, now: Now, names: list[str]) -> None:
+        """These are held now."""
+        for name in names:
+            self._seen_at[name] = now.mono
+        while len(self._seen_at) > KNOWN_MODELS_MAX:
+            del self._seen_at[min(self._seen_at, key=self._seen_at.__getitem__)]
+
+    def had(self, now: Now, name: str) -> bool:
+        """Whether the mesh had this model within `MODEL_MEMORY_S`."""
+        seen_at = self._seen_at.get(name)
+        return seen_at is not None and now.mono - seen_at < MODEL_MEMORY_S
 
 
 def load_record(me: Member, engines: Engines, draining: bool, lag_s: float) -> LoadRecord:

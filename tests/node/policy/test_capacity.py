@@ -6,7 +6,15 @@ from mesh.frames import Ready, Status
 from mesh.identity import Identity
 from mesh.load import LoadRecord, ModelLoad
 from mesh.member import Member
-from node.policy.capacity import candidates_of, cards_of, load_record
+from mesh.now import Now
+from node.policy.capacity import (
+    KNOWN_MODELS_MAX,
+    MODEL_MEMORY_S,
+    KnownModels,
+    candidates_of,
+    cards_of,
+    load_record,
+)
 from node.policy.engines import Engines, EngineState, Replica
 
 ONE = Member(Identity("a" * 16, 2), "one", ("127.0.0.1", 1), zone="z")
@@ -61,3 +69,19 @@ def test_models_are_listed_once_with_everybody_who_holds_them() -> None:
     loading = LoadRecord(ONE.node, models=(ModelLoad("m"), ModelLoad("a")))
     cards = cards_of([(ONE, loading), (TWO, READY)])
     assert cards == [("a", "", 0, False, ("one",)), ("m", "d", 100, True, ("one", "two"))]
+
+
+def test_a_model_is_known_for_a_while_after_it_was_held() -> None:
+    known = KnownModels()
+    known.note(Now(5, 0), ["m"])
+    assert known.had(Now(5 + MODEL_MEMORY_S - 1, 0), "m")
+    assert not known.had(Now(5 + MODEL_MEMORY_S, 0), "m")
+    assert not known.had(Now(5, 0), "never")
+
+
+def test_what_is_known_is_bounded_and_the_oldest_goes_first() -> None:
+    known = KnownModels()
+    for index in range(KNOWN_MODELS_MAX + 1):
+        known.note(Now(index / 100, 0), [f"m{index}"])
+    assert not known.had(Now(11, 0), "m0")
+    assert known.had(Now(11, 0), f"m{KNOWN_MODELS_MAX}")
