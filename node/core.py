@@ -14,51 +14,33 @@ import attrs
 
 from mesh.attempt import Attempt
 from mesh.effects import (
-    LOCAL,
     Address,
     Effect,
-    FlushLink,
-    KillEngine,
     LinkId,
     Report,
-    SendFrame,
-    SendReliable,
 )
-from mesh.errors import DecodeError, LimitError
-from mesh.facts import (
-    EngineLost,
-    EngineReady,
-    Fact,
-    LinkDown,
-    LinkSilent,
-    LinkUp,
-    MemberChanged,
-    Quarantined,
-    QuarantineLifted,
-)
+from mesh.errors import DecodeError
 from mesh.flight import Flight
 from mesh.forward import Forwarder, ForwardOptions
-from mesh.frames import Frame, Hello, Kind, Ready, Reject, Status, Step
-from mesh.link import PROTOCOL, Link
+from mesh.frames import Frame, Hello, Kind
+from mesh.link import PROTOCOL
 from mesh.links import LinkOptions, Links, format_address
 from mesh.load import LoadRecord
 from mesh.member import Member
 from mesh.now import Now
-from mesh.relay import Relay, SendEngine
+from mesh.relay import Relay
 from mesh.route import Candidate
 from mesh.swim import Swim
 from mesh.swim_options import SwimOptions
 from node.errors import RequestError
-from node.policy.capacity import KnownModels, candidates_of, cards_of, load_record
+from node.policy.capacity import candidates_of, cards_of, load_record
+from node.policy.engine_links import EngineLinks
 from node.policy.engines import EngineOptions, Engines, EngineState, Replica
-
-Output = Effect | Fact | SendEngine
+from node.policy.publication import Publication
+from node.switchboard import Output, Switchboard
 
 ENTRY_KINDS = frozenset((Kind.OPEN, Kind.CANCEL))
 """Frames that an entry sends; all other flight verbs come from workers."""
-
-SETTLE_STEPS_MAX = 100_000
-"""More outputs than this from one input is a loop in the table below: our bug."""
 
 
 @attrs.frozen
@@ -92,12 +74,14 @@ class NodeCore:
         )
         self.relay = Relay(self._place)
         self.draining = False
-        self._engine_links: dict[LinkId, tuple[str, Link]] = {}
-        self._publish_at = 0.0
-        self._published_at = 0.0
-        self._known_models = KnownModels()
+        self._publication = Publication(options.publish_s, options.publish_min_s)
+        self._engine_links = EngineLinks(self.engines, self._publication.changed)
+        self._switchboard = Switchboard(
+            self.swim, self.links, self.forwarder, self.relay, self._engine_links, self._publish
+        )
+        self._settle = self._switchboard.settle
         self.decode_errors = 0
-        """Frames of peers and engines whose bodies meant nothing; dropped."""
+        """Frames of peers whose bodies meant nothing; dropped."""
 
     # -- who we are -------------------------------------------------------------------------------
 
@@ -165,7 +149,7 @@ class NodeCore:
             message = f"this node already holds {self.options.flights_max} requests, its `flights_max`"
             raise RequestError("too_many_requests", message, retry_after_ms=1000)
         names = [card[0] for card in self.models(now)]
-        if request.model not in names and not self._known_models.had(now, request.model):
+        if request.model not in names and not self._publication.known_models.had(now, request.model):
             known = ", ".join(f"`{name}`" for name in names) or "none"
             raise RequestError(
                 "model_not_found", f"no model `{request.model}`; the mesh has {known}", "model"
@@ -209,7 +193,7 @@ class NodeCore:
             "flights": {"active": self.active},
             "relay": {"tickets": len(self.relay.tickets)},
             "links": {"open": len(self.links), "lag_s": self.links.lag_s},
-            "frames": {"decode_errors": self.decode_errors},
+            "frames": {"decode_errors": self.decode_errors + self._engine_links.nonsense},
             "engines": {
                 r.name: {"state": r.state.value, "deaths": r.deaths} for r in self.engines.replicas.values()
             },
@@ -250,8 +234,8 @@ class NodeCore:
 
     def link_output(self, link: LinkId, bytes_max: int) -> bytes:
         """Take the next bytes to write on a link; empty if none wait."""
-        engine = self._engine_links.get(link)
-        return engine[1].output(bytes_max) if engine else self.links.output(link, bytes_max)
+        links = self._engine_links if link in self._engine_links else self.links
+        return links.output(link, bytes_max)
 
     def link_data(self, now: Now, link: LinkId, data: bytes) -> list[Effect]:
         """Take bytes that were read from a link."""
@@ -284,19 +268,15 @@ class NodeCore:
     # -- engines ----------------------------------------------------------------------------------
 
     def _start_engine(self, now: Now, replica: Replica) -> list[Output]:
-        link = self.links.new_id()
-        self._engine_links[link] = (replica.name, Link(_hello(self.me)))
-        return self.engines.start(now, replica, link)
+        return self._engine_links.start(now, replica, self.links.new_id(), _hello(self.me))
 
     def engine_started(self, now: Now, replica: str, pid: int) -> list[Effect]:
         """An engine's process runs and its link carries bytes."""
-        self.engines.started(replica, pid)
-        return [FlushLink(self.engines.replicas[replica].link)]
+        return self._settle(now, self._engine_links.started(replica, pid))
 
     def engine_exited(self, now: Now, replica: str, reason: str) -> list[Effect]:
         """An engine's process is gone, and every byte it wrote has been handed over."""
-        self._engine_links.pop(self.engines.replicas[replica].link, None)
-        return self._settle(now, self.engines.exited(now, replica, reason))
+        return self._settle(now, self._engine_links.exited(now, replica, reason))
 
     def is_at_work(self, replica: str) -> bool:
         """Whether an engine has something to do: attempts, or its model to load."""
@@ -308,33 +288,9 @@ class NodeCore:
         return self._settle(now, self.engines.progress(now, replica, layers, cpu_s, has_work))
 
     def _engine_data(self, now: Now, link: LinkId, data: bytes) -> list[Output]:
-        name, machine = self._engine_links[link]
-        outputs: list[Output] = []
-        try:
-            for frame in machine.input(data):
-                outputs += self._engine_frame(now, name, frame)
-        except DecodeError as error:
-            self.decode_errors += 1
-            outputs.append(KillEngine(name, f"it talks nonsense: {error}"))
-        return outputs
-
-    def _engine_frame(self, now: Now, name: str, frame: Frame) -> list[Output]:
-        replica = self.engines.replicas[name]
-        match frame.kind:
-            case Kind.HELLO:
-                return []
-            case Kind.READY:
-                return self.engines.became_ready(now, name, Ready.read(frame))
-            case Kind.STATUS:
-                replica.status = Status.read(frame)
-                self._load_changed(now)
-                return []
-            case Kind.STEP:
-                replica.in_step = Step.read(frame).tickets
-                return []
-            case Kind.REJECT if frame.flight == 0:
-                return self.engines.broken(name, Reject.read(frame).message)
-        return self.relay.answer(frame)
+        frames, outputs = self._engine_links.input(now, link, data)
+        answers = [answer for frame in frames for answer in self.relay.answer(frame)]
+        return [*answers, *outputs]
 
     def _place(self, request: Attempt) -> str | None:
         serving = self.engines.serving(request.model)
@@ -349,133 +305,22 @@ class NodeCore:
         """When `tick` must be called, at the latest."""
         parts = (self.swim, self.links, self.forwarder, self.engines)
         deadlines = [deadline for part in parts if (deadline := part.next_deadline()) is not None]
-        return min([self._publish_at, *deadlines])
+        return min([self._publication.due_at, *deadlines])
 
     def tick(self, now: Now) -> list[Effect]:
         """Carry out what is due."""
         outputs: list[Output] = [*self.swim.tick(now), *self.links.tick(now), *self.forwarder.tick(now)]
         for replica in self.engines.due(now):
             outputs += self._start_engine(now, replica)
-        if now.mono >= self._publish_at:
+        if now.mono >= self._publication.due_at:
             outputs += self._publish(now)
         return self._settle(now, outputs)
 
     def _publish(self, now: Now) -> list[Output]:
-        self._published_at = now.mono
-        self._known_models.note(now, [card[0] for card in self.models(now)])
-        self._publish_at = now.mono + self.options.publish_s
-        load = self._my_load()
-        while True:
-            try:
-                return self.swim.publish_load(now, load)
-            except LimitError:
-                load = attrs.evolve(load, models=load.models[:-1])
-
-    def _load_changed(self, now: Now) -> None:
-        soonest = max(now.mono, self._published_at + self.options.publish_min_s)
-        self._publish_at = min(self._publish_at, soonest)
+        return self._publication.publish(now, self.swim, self._my_load(), self.models(now))
 
     def _my_load(self) -> LoadRecord:
         return load_record(self.me, self.engines, self.draining, self.links.lag_s)
-
-    # -- settling ---------------------------------------------------------------------------------
-
-    def _settle(self, now: Now, outputs: list[Output]) -> list[Effect]:
-        effects: list[Effect] = []
-        pending = outputs[::-1]
-        for _ in range(SETTLE_STEPS_MAX):
-            if not pending:
-                return effects
-            self._settle_one(now, pending.pop(), pending, effects)
-        raise AssertionError("outputs beget outputs without end")
-
-    def _settle_one(self, now: Now, output: Output, pending: list[Output], effects: list[Effect]) -> None:
-        match output:
-            case SendFrame():
-                pending += self._send_frame(now, output)[::-1]
-            case SendEngine():
-                pending += self._send_engine(output)
-            case SendReliable():
-                frame = Frame(Kind.GOSSIP, body=output.data)
-                pending += self.links.send(now, frame, "", output.address)[::-1]
-            case (
-                MemberChanged()
-                | Quarantined()
-                | QuarantineLifted()
-                | LinkUp()
-                | LinkDown()
-                | LinkSilent()
-                | EngineReady()
-                | EngineLost()
-            ):
-                pending += self._tell(now, output, effects)[::-1]
-            case _:
-                effects.append(output)
-
-    def _send_frame(self, now: Now, send: SendFrame) -> list[Output]:
-        if send.port == LOCAL:
-            return self.forwarder.receive(now, self.me.node, send.frame)
-        if send.port is not None:
-            return self.links.reply(now, send.frame, send.port)
-        if send.node == self.me.node:
-            return self.relay.receive(LOCAL, send.node, send.frame)
-        member = self.swim.member(send.node)
-        return self.links.send(now, send.frame, send.node, member.address if member else None)
-
-    def _send_engine(self, send: SendEngine) -> list[Output]:
-        link = self.engines.replicas[send.replica].link
-        engine = self._engine_links.get(link)
-        if engine is None:
-            return []
-        try:
-            engine[1].send(send.frame)
-        except LimitError as error:
-            return [KillEngine(send.replica, str(error))]
-        return [FlushLink(link)]
-
-    def _tell(self, now: Now, fact: Fact, effects: list[Effect]) -> list[Output]:
-        match fact:
-            case MemberChanged(before, after):
-                effects.append(_member_report(before, after))
-                return self._member_changed(now, before, after)
-            case Quarantined(node, reason):
-                effects.append(Report("quarantined", (("node", self._label(node)), ("reason", reason))))
-                return self.forwarder.node_lost(now, node, reason)
-            case QuarantineLifted(node):
-                effects.append(Report("quarantine_lifted", (("node", self._label(node)),)))
-                self.links.refresh(node)
-                return self.forwarder.view_changed(now)
-            case LinkUp(_, node):
-                return self.swim.heard(now, node)
-            case LinkDown(link, node, reason, primary):
-                return self._link_down(now, link, node, reason, primary)
-            case LinkSilent(node, silent_s):
-                reason = f"silent for {silent_s:.1f} s"
-                evidence = self.swim.evidence(now, node)
-                return [*self.forwarder.node_lost(now, node, reason), *evidence]
-            case EngineReady():
-                return [*self._publish(now), *self.forwarder.view_changed(now)]
-            case EngineLost(replica, reason, in_step):
-                return [*self.relay.engine_lost(replica, reason, in_step), *self._publish(now)]
-
-    def _member_changed(self, now: Now, before: Member | None, after: Member) -> list[Output]:
-        if not after.is_live:
-            reason = after.liveness.name.lower()
-            return [*self.forwarder.node_lost(now, after.node, reason), *self.links.drop(after.node, reason)]
-        if before is not None and not before.is_live:
-            self.links.refresh(after.node)
-        return self.forwarder.view_changed(now)
-
-    def _link_down(self, now: Now, link: LinkId, node: str, reason: str, primary: bool) -> list[Output]:
-        outputs = self.relay.port_lost(link)
-        if primary:
-            evidence = self.swim.evidence(now, node)
-            outputs += [*self.forwarder.node_lost(now, node, reason), *evidence]
-        return outputs
-
-    def _label(self, node: str) -> str:
-        member = self.swim.member(node)
-        return member.name if member else node
 
 
 def _hello(me: Member) -> Hello:
@@ -484,9 +329,3 @@ def _hello(me: Member) -> Hello:
 
 def _held_tokens(replica: Replica) -> int:
     return replica.status.queued_tokens if replica.status else 0
-
-
-def _member_report(before: Member | None, after: Member) -> Report:
-    was = before.liveness.name.lower() if before else "unknown"
-    fields = (("node", after.name), ("state", after.liveness.name.lower()), ("was", was))
-    return Report("member", (*fields, ("address", format_address(after.address))))
