@@ -17,7 +17,7 @@ most 2n - 1 periods apart.
 import bisect
 import hashlib
 import random
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 import attrs
 
@@ -37,7 +37,9 @@ class Change:
 class Members:
     """The table. `apply` costs O(1), and O(n) when a member comes or goes."""
 
-    def __init__(self, me: Member, rng: random.Random, members_max: int = 1024) -> None:
+    def __init__(
+        self, me: Member, rng: random.Random, members_max: int = 1024, known: Iterable[Member] = ()
+    ) -> None:
         self._me = me.node
         self._rng = rng
         self._members_max = members_max
@@ -50,6 +52,9 @@ class Members:
         self._digest = _fingerprint(me)
         self.refused = 0
         """Newcomers refused because the table was full of live members."""
+        for row in known:
+            if row.node != me.node:
+                self.apply(row, 0.0)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -8,7 +8,7 @@ import attrs
 from mesh.facts import MemberChanged, Quarantined
 from mesh.member import Liveness
 from mesh.swim_options import SwimOptions
-from tests.mesh.small_world import World, account
+from tests.mesh.small_world import World
 
 RUNS = {3: 300, 5: 400, 16: 160, 64: 60, 128: 30}
 CRASHES_PER_WORLD = 6
@@ -24,23 +24,16 @@ CASES = {
 }
 
 
-class SkewedWorld(World):
+def skewed_world(count, seed, options, skew_s):
     """A world in which each wall clock is off by up to `skew_s`."""
-
-    def __init__(self, count, seed, options, skew_s):
-        rng = random.Random(f"skew {seed}")
-        self.ahead = {account(index).address: rng.uniform(-skew_s, skew_s) for index in range(1, count + 1)}
-        super().__init__(count, seed=seed, options=options)
-
-    def instant(self, address):
-        now = super().instant(address)
-        return attrs.evolve(now, wall=now.wall + self.ahead[address])
+    rng = random.Random(f"skew {seed}")
+    return World(count, seed=seed, options=options, skew_s=lambda _index: rng.uniform(-skew_s, skew_s))
 
 
 def crash(world, rng, count):
     """Kill one at a random moment; return the seconds to the first quarantine and to death everywhere."""
     world.run(rng.uniform(7, 8) * PERIOD_S)
-    alive = [index for index in range(1, count + 1) if account(index).address not in world.down]
+    alive = [index for index in range(1, count + 1) if world.is_up(index)]
     victim = rng.choice(alive)
     world.log.clear()
     world.crash(victim)
@@ -61,7 +54,7 @@ def measure(count, runs, options, skew_s):
     per_world = 1 if count <= 16 else CRASHES_PER_WORLD
     times = []
     for seed in range(runs // per_world):
-        world, rng = SkewedWorld(count, seed, options, skew_s), random.Random(f"crash {seed}")
+        world, rng = skewed_world(count, seed, options, skew_s), random.Random(f"crash {seed}")
         world.run(20, until=world.converged)
         times += [crash(world, rng, count) for _ in range(per_world)]
     return times

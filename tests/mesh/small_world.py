@@ -1,6 +1,6 @@
 """A mesh of membership cores in one process: the real bytes, virtual time, no sockets."""
 
-import heapq
+import collections
 import random
 
 import attrs
@@ -10,132 +10,123 @@ from mesh.effects import Report, SendDatagram, SendReliable
 from mesh.identity import Identity
 from mesh.member import Liveness, Member
 from mesh.messages import Gossip, Update
-from mesh.now import Now
-from mesh.swim import Swim
 from mesh.swim_options import SwimOptions
+from sim.crowd import Crowd
+from sim.crowd_options import CrowdOptions
+from sim.network import Rule
+from sim.paths import Paths
 
 LOCAL = SwimOptions.local()
-DATAGRAM_S = 0.001
-RELIABLE_S = 0.003
+PORT = 7000
+POSTED_MAX = 1000
 
 
 def account(index, generation=1, port=None):
-    return Member(Identity(f"{index:016x}", generation), f"n{index}", ("127.0.0.1", port or 7000 + index))
+    return Member(Identity(f"{index:016x}", generation), f"n{index}", ("127.0.0.1", port or PORT + index))
+
+
+def _account(_seed, index, generation, address):
+    return attrs.evolve(account(index, generation), address=address)
+
+
+def _address(index):
+    return account(index).address
+
+
+class Streams(Paths):
+    """Paths on which streams lose nothing: what the link layer does about loss is not at stake here."""
+
+    def stream_s(self, chance, path):
+        return super().stream_s(chance, attrs.evolve(path, loss=0.0))
 
 
 class World:
-    """A mesh in one process: a clock, a wire that can be cut, and what each core said."""
+    """A small mesh: `sim.crowd`, with what each core said by name, and words for tests."""
 
-    def __init__(self, count, seed=1, options=LOCAL, loss=0.0):
+    def __init__(self, count, seed=1, options=LOCAL, loss=0.0, skew_s=None):
         self.rng = random.Random(seed)
         self.options = options
-        self.loss = loss
-        self.now = 1000.0
-        self.order = 0
-        self.wire = []
-        self.cores = {}
-        self.clocks = {}
-        self.down = {}
-        self.asleep = {}
-        self.cut = {}
         self.log = []
+        self.posted = collections.deque(maxlen=POSTED_MAX)
         self.datagrams = 0
         self.bytes = 0
+        network = Rule(delay_s=0.0005, jitter_s=0.001)
+        wire = CrowdOptions(options, network, keep_log=False, account=_account, address=_address)
+        self.crowd = Crowd(seed, wire)
+        self.crowd.paths = Streams(network, self.crowd.counts)
+        self.crowd.taps.append(self._tap)
+        self.loss = loss
         for index in range(1, count + 1):
-            self.start(index, seeds=[1] if index > 1 else [])
+            self.start(index, seeds=[1] if index > 1 else [], skew_s=skew_s(index) if skew_s else 0.0)
 
-    def start(self, index, seeds=(), generation=1):
-        me = account(index, generation)
-        self.down.pop(me.address, None)
-        self.cores[me.address] = Swim(self.options, me, random.Random(f"{self.rng.random()}"))
-        self.clocks[me.address] = self.rng.uniform(0, 1e6)
-        self.call(index, "join", [account(seed).address for seed in seeds])
-        return self.cores[me.address]
+    def _tap(self, peer, outputs):
+        for output in outputs:
+            if isinstance(output, SendDatagram | SendReliable):
+                self.datagrams += 1
+                self.bytes += len(output.data) + 28
+                self.posted.append((self.now, peer, output))
+            else:
+                self.log.append((self.now, f"n{peer.index}", output))
+
+    @property
+    def now(self):
+        return self.crowd.time
+
+    @property
+    def loss(self):
+        return self._loss
+
+    @loss.setter
+    def loss(self, share):
+        self._loss = share
+        self.crowd.lay("loss", Rule(loss=share))
+
+    def start(self, index, seeds=(), generation=None, skew_s=0.0):
+        if index in self.crowd.peers and self.is_up(index):
+            self.crowd.crash(index)
+        return self.crowd.start(index, seeds, skew_s=skew_s, generation=generation)
 
     def core(self, index):
-        return self.cores[account(index).address]
+        return self.crowd.core(index)
 
     def call(self, index, name, *arguments, **keywords):
-        self._step(account(index).address, name, *arguments, **keywords)
+        self.crowd.call(index, name, *arguments, **keywords)
 
     def instant(self, address):
-        return Now(self.now + self.clocks[address], 1.7e9 + self.now)
-
-    def _step(self, address, name, *arguments, **keywords):
-        core = self.cores[address]
-        for output in getattr(core, name)(self.instant(address), *arguments, **keywords):
-            if isinstance(output, SendDatagram | SendReliable):
-                self._post(address, output)
-            else:
-                self.log.append((self.now, core.me.name, output))
-
-    def _post(self, source, output):
-        reliable = isinstance(output, SendReliable)
-        assert len(output.data) <= (codec.RELIABLE_BYTES_MAX if reliable else codec.DATAGRAM_BYTES_MAX)
-        self.datagrams += 1
-        self.bytes += len(output.data) + 28
-        if not reliable and self.rng.random() < self.loss:
-            return
-        delay = (RELIABLE_S if reliable else DATAGRAM_S) * self.rng.uniform(0.5, 1.5)
-        self.order += 1
-        heapq.heappush(
-            self.wire, (self.now + delay, self.order, source, output.address, output.data, reliable)
-        )
-
-    def _arrive(self, source, target, data, reliable):
-        if target not in self.cores or target in self.down or (source, target) in self.cut:
-            return
-        if target in self.asleep:
-            self.asleep[target].append((source, data, reliable))
-            return
-        self._step(target, "receive", data, source, reliable)
+        return self.crowd[address[1] - PORT].now(self.now)
 
     def run(self, seconds, until=None):
         """Let time pass; stop early when `until()` holds. Returns the seconds that passed."""
-        began, end = self.now, self.now + seconds
-        while until is None or not until():
-            at, address = min(
-                (
-                    (core.next_deadline() - self.clocks[address], address)
-                    for address, core in self.cores.items()
-                    if address not in self.down and address not in self.asleep
-                    if core.next_deadline() is not None
-                ),
-                default=(end, None),
-            )
-            if self.wire and self.wire[0][0] <= at:
-                at = self.wire[0][0]
-                address = None
-            if at > end:
-                self.now = end
-                break
-            self.now = max(self.now, at)
-            if address is None:
-                self._arrive(*heapq.heappop(self.wire)[2:])
-            else:
-                self._step(address, "tick")
+        began = self.now
+        if until is None:
+            self.crowd.run_for(seconds)
+        else:
+            self.crowd.run_until(until, seconds)
         return self.now - began
 
     def crash(self, index):
-        self.down[account(index).address] = True
+        self.crowd.crash(index)
 
     def pause(self, index):
-        self.asleep[account(index).address] = []
+        self.crowd.pause(index)
 
     def resume(self, index):
-        address = account(index).address
-        for source, data, reliable in self.asleep.pop(address):
-            self._step(address, "receive", data, source, reliable)
+        self.crowd.resume(index)
 
     def sever(self, some, others, both_ways=True):
-        for a in some:
-            for b in others:
-                self.cut[account(a).address, account(b).address] = True
-                if both_ways:
-                    self.cut[account(b).address, account(a).address] = True
+        self.crowd.cut(some, others, both_ways)
+
+    def heal(self):
+        self.crowd.heal()
+
+    def is_up(self, index):
+        return self.crowd[index].core is not None
+
+    def is_running(self, index):
+        return self.crowd[index].running
 
     def running(self):
-        return [core for address, core in self.cores.items() if address not in self.down]
+        return [peer.core for peer in self.crowd.running]
 
     def sees(self, observer, subject):
         row = self.core(observer).member(f"{subject:016x}")

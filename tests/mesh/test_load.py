@@ -344,14 +344,14 @@ def test_ages_never_lie_while_figures_change_and_processes_pause():
     truth, rng = {}, random.Random(5)
     for step in range(120):
         index = rng.randint(1, 6)
-        if account(index).address not in world.asleep:
+        if world.is_running(index):
             publish(world, index, queued=step)
             truth[index, step] = world.now
         if step % 20 == 10:
             world.pause(1 + step % 3)
         if step % 20 == 19:
             for sleeper in (1, 2, 3):
-                if account(sleeper).address in world.asleep:
+                if not world.is_running(sleeper):
                     world.resume(sleeper)
         world.run(0.1)
         honest(world, truth)
@@ -360,7 +360,7 @@ def test_ages_never_lie_while_figures_change_and_processes_pause():
 def honest(world, truth):
     for observer in range(1, 7):
         core: Swim = world.core(observer)
-        if core.me.address in world.asleep:
+        if not world.is_running(observer):
             continue
         for subject in range(1, 7):
             record = core.loads.get(world.instant(core.me.address), f"{subject:016x}")

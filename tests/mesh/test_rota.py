@@ -179,29 +179,25 @@ def test_ranks_follow_the_live_members_by_id():
 
 
 class Watched(World):
-    """A world with a wall clock per node, which keeps the first ping of each round."""
+    """A world which keeps the first ping of each round."""
 
     def __init__(self, *arguments, **keywords):
-        self.ahead = {}
         self.pings = []
         super().__init__(*arguments, **keywords)
+        self.crowd.taps.append(self._listen)
 
-    def instant(self, address):
-        now = super().instant(address)
-        return attrs.evolve(now, wall=now.wall + self.ahead.get(address, 0.0))
-
-    def _post(self, source, output):
-        if isinstance(output, SendDatagram):
-            message = codec.decode(output.data).message
-            if isinstance(message, Ping):
-                self.pings.append((self.now, source, message.target))
-        super()._post(source, output)
+    def _listen(self, peer, outputs):
+        for output in outputs:
+            if isinstance(output, SendDatagram):
+                message = codec.decode(output.data).message
+                if isinstance(message, Ping):
+                    self.pings.append((self.now, peer.address, message.target))
 
 
 def watched(count, spread_s=0.0, seed=1, **options):
     world = Watched(count, seed=seed, options=attrs.evolve(LOCAL, **options))
     for index in range(1, count + 1):
-        world.ahead[account(index).address] = world.rng.uniform(-spread_s, spread_s)
+        world.crowd[index].skew_s = world.rng.uniform(-spread_s, spread_s)
     world.run(10, until=world.converged)
     world.run(5)
     world.log.clear()
@@ -250,7 +246,7 @@ def test_a_clock_that_is_set_in_a_running_mesh_troubles_nobody(jump_s):
     world = watched(6)
     world.run(3)
     for index in (1, 2):
-        world.ahead[account(index).address] += jump_s
+        world.crowd[index].skew_s += jump_s
     world.run(20)
     assert max(gaps(world, 6)) <= 9 * PERIOD_S
     assert not world.facts(MemberChanged)

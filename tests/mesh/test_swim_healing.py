@@ -55,7 +55,7 @@ def test_two_halves_of_a_partition_heal_without_seeds(seed):
     world.run(30)
     assert {world.sees(a, b) for a in left for b in right} == {Liveness.DEAD}
     assert {world.sees(a, b) for a in left for b in left if a != b} == {Liveness.ALIVE}
-    world.cut.clear()
+    world.heal()
     world.log.clear()
     assert world.run(30, until=world.converged) < 5.0
     world.run(10)
@@ -144,9 +144,9 @@ def test_a_ping_to_the_dead_says_that_they_are_held_dead():
     world.crash(2)
     world.run(20)
     assert world.sees(1, 2) is Liveness.DEAD
-    world.wire.clear()
-    world.run(3, until=lambda: bool(world.wire))
-    packet = codec.decode(world.wire[0][4])
+    world.posted.clear()
+    world.run(3, until=lambda: bool(world.posted))
+    packet = codec.decode(world.posted[0][2].data)
     assert isinstance(packet.message, Ping)
     assert [update.member.liveness for update in packet.updates] == [Liveness.DEAD]
 
