@@ -5,6 +5,7 @@ every input; then a core of hosts is healed, the rest stay broken, and within a
 bound the mesh must be one, every request ended as it may, and nothing be held.
 """
 
+import traceback
 from collections.abc import Callable
 
 import attrs
@@ -64,10 +65,23 @@ def nobody_watches(_time: float) -> None:
     """Show no progress."""
 
 
-def run(scenario: Scenario, watch: Callable[[float], None] = nobody_watches) -> Result:
-    """Run a scenario to its end or its first failed check."""
+def nobody_listens(_world: World) -> None:
+    """Leave a world as it is."""
+
+
+def run(
+    scenario: Scenario,
+    watch: Callable[[float], None] = nobody_watches,
+    listen: Callable[[World], None] = nobody_listens,
+) -> Result:
+    """Run a scenario to its end or its first failed check; what a core raises is one, called `exception`.
+
+    `watch` is called with the virtual time now and then; `listen` with the world before it begins, to
+    attach whoever observes it (`sim.journal`). Neither may change what happens.
+    """
     world = World(scenario.seed, scenario.options, safety(scenario.false_death))
     world.watch = watch
+    listen(world)
     world.cluster(scenario.nodes, scenario.workers)
     begin(world, list(scenario.requests))
     plan(world, scenario.strikes)
@@ -75,6 +89,19 @@ def run(scenario: Scenario, watch: Callable[[float], None] = nobody_watches) -> 
         return Result(scenario, world, None, _phases(scenario, world))
     except Violation as violation:
         return Result(scenario, world, violation, {})
+    except StopRun:
+        raise
+    except Exception as error:  # noqa: BLE001 - no input may make a core raise, whatever it is
+        return Result(scenario, world, _raised(error), {})
+
+
+class StopRun(Exception):
+    """Raised by `watch` to give a run up."""
+
+
+def _raised(error: Exception) -> Violation:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return Violation("exception", f"{type(error).__name__} at {where.name}:{where.lineno}: {error}")
 
 
 def _phases(scenario: Scenario, world: World) -> dict[str, float]:

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import zlib
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 
@@ -15,11 +16,16 @@ TAIL_LINES = 400
 """Lines that are kept when the whole trace is not."""
 
 
+Fields = tuple[tuple[str, object], ...]
+
+
 @attrs.define
 class Trace:
     """Lines in order. `keep` holds all of them in memory; otherwise only the last are held."""
 
     keep: bool = False
+    listener: Callable[[float, str, str, Fields], None] | None = None
+    """Called with the parts of each line as it is written. It may look, and must change nothing."""
     lines: deque[str] = attrs.field(init=False)
     count: int = attrs.field(init=False, default=0)
     _hash: "hashlib.blake2b" = attrs.field(init=False, factory=lambda: hashlib.blake2b(digest_size=16))
@@ -27,13 +33,15 @@ class Trace:
     def __attrs_post_init__(self) -> None:
         self.lines = deque(maxlen=None if self.keep else TAIL_LINES)
 
-    def write(self, at: float, who: str, event: str, fields: tuple[tuple[str, object], ...] = ()) -> None:
+    def write(self, at: float, who: str, event: str, fields: Fields = ()) -> None:
         """Add a line: `  12.345678  node-3  member  node=node-1 state=dead`."""
         text = " ".join(f"{name}={value}" for name, value in fields)
         line = f"{at:12.6f}  {who:<9} {event}" + (f"  {text}" if text else "")
         self.lines.append(line)
         self.count += 1
         self._hash.update(line.encode() + b"\n")
+        if self.listener is not None:
+            self.listener(at, who, event, fields)
 
     def carried(self, at: float, source: str, target: str, data: bytes) -> None:
         """Let bytes that were sent enter the digest."""

@@ -63,6 +63,10 @@ class Client:
     moves: int = 0
     longest_pause_s: float = 0.0
     """Longest time between two pieces, or before the first; not measured on slow readers."""
+    longest_ended_at: float = 0.0
+    """When that pause ended."""
+    first_at: float | None = None
+    """When the first piece came."""
     _expected: str = attrs.field(init=False)
     _chunks: int = attrs.field(init=False, default=0)
     _tokens: int = attrs.field(init=False, default=0)
@@ -152,8 +156,11 @@ class Client:
             )
         self.text += text
         self._tokens += len(ids)
-        if not self.request.read_s:
-            self.longest_pause_s = max(self.longest_pause_s, self.world.time - self._heard_at)
+        pause_s = self.world.time - self._heard_at
+        if not self.request.read_s and pause_s > self.longest_pause_s:
+            self.longest_pause_s, self.longest_ended_at = pause_s, self.world.time
+        if self.first_at is None:
+            self.first_at = self.world.time
         self._heard_at = self.world.time
 
     def _finish(self, flight: Flight) -> None:
