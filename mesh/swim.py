@@ -48,6 +48,7 @@ from mesh.members import Members
 from mesh.messages import Ack, Gossip, Join, Leave, Nack, Packet, Ping, PingRequest, Snapshot, Sync, Update
 from mesh.now import Now
 from mesh.reunion import Reunion, ReunionTimer, SyncKey
+from mesh.roll import NOBODY, Roll
 from mesh.rota import Rota
 from mesh.suspicion import Suspicion
 from mesh.swim_options import SwimOptions
@@ -72,16 +73,15 @@ class PeriodTimer(enum.Enum):
 class Swim:
     """The membership core of one node."""
 
-    def __init__(
-        self, options: SwimOptions, me: Member, rng: random.Random, known: Iterable[Member] = ()
-    ) -> None:
+    def __init__(self, options: SwimOptions, me: Member, rng: random.Random, known: Roll = NOBODY) -> None:
         """Begin as a mesh of one, or with accounts of others that are believed from the start.
 
         Args:
             options: see `SwimOptions`; its presets are `local`, `lan` and `wan`.
             me: this node's own account, ALIVE, with a generation above any that it ever used.
             rng: the only source of randomness; the same seed and inputs give the same outputs.
-            known: accounts of other nodes, at most `members_max` with our own; ours is skipped.
+            known: accounts of other nodes that are believed from the start, at most `members_max`
+                with our own; shared, not copied.
 
         Raises:
             LimitError: the account is too large for a datagram.

@@ -69,7 +69,7 @@ class SwimOptions:
     """First wait before asking the seeds again; doubles each time, jittered by half either way."""
     join_retry_max_s: float = 15.0
     """Longest wait before asking the seeds again. A late seed is noticed within this."""
-    members_max: int = 1024
+    members_max: int = 16_384
     """Accounts kept. Beyond, the longest dead make room, then newcomers are refused and counted."""
     relays_max: int = 256
     """Indirect probes carried out for others at once; further requests are dropped and counted."""

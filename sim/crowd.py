@@ -49,6 +49,7 @@ from mesh.codec import DATAGRAM_BYTES_MAX, RELIABLE_BYTES_MAX
 from mesh.effects import Address, Effect, SendDatagram, SendReliable
 from mesh.facts import Fact
 from mesh.member import Liveness, Member
+from mesh.roll import NOBODY, Roll
 from mesh.swim import Swim
 from mesh.swim_options import SwimOptions
 from sim.crowd_options import CrowdCounts, CrowdOptions
@@ -138,7 +139,7 @@ class Crowd:
     def form(self, count: int, swim: SwimOptions | None = None) -> None:
         """Start node-1 to node-`count`, who know one another and are seeds of one another."""
         assert not self.peers, "a crowd is formed once, first of all"
-        known = tuple(self._account(index, 1) for index in range(1, count + 1))
+        known = Roll.of(self._account(index, 1) for index in range(1, count + 1))
         for index in range(1, count + 1):
             self._enter(self._seat(index, swim), known)
 
@@ -312,14 +313,14 @@ class Crowd:
             peer.options = swim
         return peer
 
-    def _enter(self, peer: Peer, known: tuple[Member, ...] = ()) -> None:
+    def _enter(self, peer: Peer, known: Roll = NOBODY) -> None:
         peer.generation += 1
         rng = random_of(self.seed, "node", peer.index, peer.generation)
         peer.reset(float(rng.randrange(2**20)))
         me = self._account(peer.index, peer.generation)
         self._note(f"start {peer.index} {peer.generation}")
         peer.core = self.options.core(peer.options, me, rng, known)
-        if known:
+        if len(known):
             self._carry_out(peer, peer.core.tick(peer.now(self.time)))
 
     def _push(self, at: float, peer: Peer | None, data: Any, source: Address | None, reliable: bool) -> None:

@@ -71,8 +71,7 @@ def test_the_probe_order_holds_each_live_peer_once(accounts):
     if not live:
         assert held.next_probe() is None
         return
-    while held._cursor < len(held._order):
-        held.next_probe()
+    held._cursor = len(held._probe_order())
     assert sorted(held.next_probe().node for _ in live) == live
 
 
@@ -92,7 +91,7 @@ def test_comings_and_goings_neither_skip_nor_repeat_a_member_within_a_pass(probe
     held = table()
     for index in range(1, 9):
         held.apply(account(index), 0.0)
-    held._cursor = 0
+    held._probe_order()
     seen = [held.next_probe().node for _ in range(probed)]
     for index in range(1, leavers + 1):
         held.apply(account(index, Liveness.LEFT), 0.0)
