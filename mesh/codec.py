@@ -37,7 +37,10 @@ from mesh.messages import (
     Packet,
     Ping,
     PingRequest,
+    Reconcile,
     Snapshot,
+    Span,
+    SpanKind,
     Sync,
     Update,
 )
@@ -54,6 +57,8 @@ ACCOUNT_BYTES_MAX = 1000
 """One update or load record, so that each fits a datagram beside any message."""
 ITEMS_MAX = 8192
 """Items in one packet, known or not: a full snapshot has about 2,050."""
+SPAN_BYTES_MAX = 512
+"""Marks of one span: 128 of 4 bytes."""
 NONCE_MAX = 2**48 - 1
 DIGEST_BYTES = 8
 
@@ -133,6 +138,17 @@ def ratio(value_max: float) -> Kind:
     return Kind(label, _same, read)
 
 
+def blob(bytes_max: int) -> Kind:
+    """A byte string of at most `bytes_max` bytes."""
+    label = f"{bytes_max} bytes at most"
+
+    def read(value: Any) -> bytes:
+        _need(type(value) is bytes and len(value) <= bytes_max, label, value)
+        return value
+
+    return Kind(label, _same, read)
+
+
 def many(kind: Kind, items_max: int) -> Kind:
     """An array of at most `items_max` values of one kind."""
     label = f"array of {items_max} at most: {kind.label}"
@@ -173,6 +189,16 @@ def _read_liveness(value: Any) -> Liveness:
     return Liveness(value)
 
 
+def _read_bound(value: Any) -> str:
+    _need(type(value) is int and 0 <= value < 2**64, "an end of a range of ids", value)
+    return f"{value:0{NODE_DIGITS}x}"
+
+
+def _read_span_kind(value: Any) -> SpanKind:
+    _need(type(value) is int and SpanKind.COMPARE <= value <= SpanKind.WANTED, "a kind of span", value)
+    return SpanKind(value)
+
+
 def _read_address(value: Any) -> Address:
     """Numeric only: a name would make the sender's socket resolve it, for anybody who asks."""
     _need(type(value) is tuple and len(value) >= 2, "an address", value)
@@ -195,6 +221,8 @@ FLAG = Kind("boolean", _same, _read_flag)
 DIGEST = Kind(f"{DIGEST_BYTES} bytes", _same, _read_digest)
 ADDRESS = Kind("array: numeric host, port", list, _read_address)
 LIVENESS = Kind("0 alive, 1 suspect, 2 dead, 3 left", int, _read_liveness)
+BOUND = Kind("uint64", lambda bound: int(bound, 16), _read_bound)
+SPAN_KIND = Kind("0 compare, 1 held, 2 wanted", int, _read_span_kind)
 NONCE = uint(NONCE_MAX)
 COUNT = uint(2**32 - 1)
 SPEED = ratio(1e12)
@@ -278,22 +306,32 @@ ITEMS: dict[int, Layout] = {
     7: Layout(Sync, (_SOURCE, Field("answer_wanted", FLAG))),
     8: Layout(Leave, (_SOURCE,)),
     9: Layout(Gossip, (_SOURCE,)),
+    10: Layout(Reconcile, (_SOURCE, Field("salt", uint(2**64 - 1)), Field("depth", uint(255)))),
     32: UPDATE,
     33: LOAD_RECORD,
     34: Layout(LoadHeld, LOAD_RECORD.fields[1:3]),
     35: Layout(LoadStill, LOAD_RECORD.fields[1:4]),
+    36: Layout(
+        Span,
+        (
+            Field("low", BOUND),
+            Field("high", BOUND),
+            Field("kind", SPAN_KIND),
+            Field("body", blob(SPAN_BYTES_MAX)),
+        ),
+    ),
 }
 """Item types. A number is never used again for anything else."""
 
 _TYPES: dict[type, int] = {layout.build: number for number, layout in ITEMS.items()}
-_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill)
+_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill, Span)
 
 
 def _nothing_held(_mark: LoadMark) -> bool:
     return False
 
 
-def item(value: Message | Update | LoadRecord | LoadHeld | LoadStill) -> bytes:
+def item(value: Message | Update | LoadRecord | LoadHeld | LoadStill | Span) -> bytes:
     """Encode one item. Raises LimitError when an account exceeds ACCOUNT_BYTES_MAX."""
     number = _TYPES[type(value)]
     payload = msgpack.packb(_to_array(ITEMS[number], value), use_single_float=True)

@@ -45,6 +45,10 @@ class Broadcasts:
         """Stop spreading what is said about `node`."""
         self._rumours.pop(node, None)
 
+    def clear(self) -> None:
+        """Stop spreading everything."""
+        self._rumours.clear()
+
     def fill(self, budget_bytes: int, sends_max: int) -> list[bytes]:
         """Take rumours of at most `budget_bytes` in all: fewest sent first, then newest. O(n log n).
 

@@ -76,6 +76,8 @@ class Members:
         self._digest = self._roll.digest
         self.refused = 0
         """Newcomers refused because the table was full of live members."""
+        self.returned = 0
+        """Members that had been held dead and came back in the same life: they had only been cut off."""
         if self._roll.rows.get(me.node) != me:
             self._put(self.get(me.node), me, 0.0)
         assert len(self) <= members_max, f"{len(self)} accounts are known from the start"
@@ -223,6 +225,7 @@ class Members:
         self._digest ^= fingerprint(after) ^ (fingerprint(before) if before is not None else 0)
         if is_live:
             self._gone_at.pop(node, None)
+            self.returned += _was_cut_off(before, after)
         elif was_live or before is None:
             self._gone_at[node] = now_s
         if was_live != is_live:
@@ -298,3 +301,9 @@ class Members:
         at = order.index(node)
         del order[at]
         self._cursor -= at < self._cursor
+
+
+def _was_cut_off(before: Member | None, after: Member) -> bool:
+    if before is None or before.liveness is not Liveness.DEAD:
+        return False
+    return before.identity.generation == after.identity.generation

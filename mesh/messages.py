@@ -5,6 +5,8 @@ always the node that sent this packet, not the one it is about. How each becomes
 `mesh.codec`'s business alone.
 """
 
+import enum
+
 import attrs
 
 from mesh.effects import Address
@@ -63,14 +65,17 @@ class Join:
 
 @attrs.frozen
 class Snapshot:
-    """Everything the source knows, as updates and load records. Reliable only."""
+    """What the source knows, as updates and load records: all of it, or, under load, a few to ask on.
+
+    Large tables come in several. Reliable only.
+    """
 
     source: str
 
 
 @attrs.frozen
 class Sync:
-    """Everything (or, in a reply, what differs) of the source's table. Reliable only."""
+    """Everything (or, in a reply, what differs) of the source's table, for peers of protocol 1. Reliable only."""
 
     source: str
     answer_wanted: bool
@@ -91,7 +96,43 @@ class Gossip:
     source: str
 
 
-Message = Ping | Ack | PingRequest | Nack | Join | Snapshot | Sync | Leave | Gossip
+@attrs.frozen
+class Reconcile:
+    """One step of comparing two tables by ranges of ids, which ride on it as spans (`mesh.ranges`).
+
+    Without spans and accounts: our tables are equal. Each step stands for itself: neither side keeps state.
+    """
+
+    source: str
+    salt: int
+    """64 random bits, the same in all steps of one exchange: which marks collide differs each time."""
+    depth: int
+    """0 opens, each answer is one deeper, at most `ranges.DEPTH_MAX`."""
+
+
+Message = Ping | Ack | PingRequest | Nack | Join | Snapshot | Sync | Leave | Gossip | Reconcile
+
+
+class SpanKind(enum.IntEnum):
+    """What a span says; the value is the wire code."""
+
+    COMPARE = 0
+    """The body is the digest of what the source holds there."""
+    HELD = 1
+    """The body is the marks of all that the source holds there."""
+    WANTED = 2
+    """The body is the marks of what the source lacks there."""
+
+
+@attrs.frozen
+class Span:
+    """A range of node ids, both ends included, and what the source says of its live members there."""
+
+    low: str
+    high: str
+    kind: SpanKind
+    body: bytes
+    """A digest of 8 bytes, or marks of 4 bytes each."""
 
 
 @attrs.frozen
@@ -115,5 +156,6 @@ class Packet:
     """Load records that the receiver holds already: their figures were not read."""
     held: tuple[LoadHeld, ...] = ()
     still: tuple[LoadStill, ...] = ()
+    spans: tuple[Span, ...] = ()
     unknown: int = 0
     """Items of a type that this version does not know: skipped."""

@@ -1,40 +1,32 @@
-"""How a node finds the mesh, how halves find each other again, and how tables are compared.
+"""How a node finds the mesh, and how halves of a mesh find each other again.
 
-Theory of operation. Three loops, none of which ever gives up:
+Theory of operation. Three loops, the first two of which never give up:
 
-    join   seeds are asked, with doubling and jittered waits, until one sends a snapshot
-    heal   one remembered dead member is pinged, and one seed that is no live member is asked to
-           let us in, at a rate that costs the whole mesh the same whatever its size: a member
-           that was only cut off answers, refutes (the ping says that it is held dead), and the
-           tables follow
-    sync   each ack brings its sender's view digest (`Members.digest`). One that differs is
-           watched; if it still differs after the time that gossip needs, whole tables are compared
+    join     seeds are asked, with doubling and jittered waits, until one sends a snapshot
+    heal     one remembered dead member is pinged, and one seed that is no live member is asked to
+             let us in, at a rate that costs the whole mesh the same whatever its size: a member
+             that was only cut off answers, and refutes (the ping says that it is held dead)
+    muster   a dead member is back in the same life: so it had only been cut off, and perhaps the other
+             dead had too. Each live member pings those dead whose turn is its own rank, so that all are
+             asked within a moment, once each, and can speak up for themselves before tables are merged
 
-              (none)    -- digest differs -->              WATCHED
-              WATCHED   -- digest equal -->                (none)
-              WATCHED   -- spread bound, then a ping -->   RECHECKED
-              RECHECKED -- digest differs: send Sync -->   (none)
-              RECHECKED -- digest equal, or no answer -->  (none)
-
-Bounds: JOIN_FANOUT seeds per attempt; one ping and one Join per heal; `sync_armed_max` watched.
+Bounds: JOIN_FANOUT seeds per attempt; one ping and one Join per heal; MUSTER_PINGS per muster, and a muster
+per `reconcile_period_s`, while dead members keep coming back.
 """
 
 import enum
-import math
 import random
 from collections.abc import Iterable
-
-import attrs
+from typing import assert_never
 
 from mesh.agenda import Agenda
 from mesh.detector import Say
 from mesh.effects import Address
-from mesh.member import Member, supersedes
+from mesh.member import Member
 from mesh.members import Members
-from mesh.messages import Ack, Join, Packet, Ping, Sync
+from mesh.messages import Join, Ping
 from mesh.now import Now
 from mesh.swim_options import SwimOptions
-from mesh.swim_statistics import Tally
 from mesh.voice import Voice
 
 JOIN_FANOUT = 3
@@ -42,28 +34,22 @@ JOIN_FANOUT = 3
 HEAL_SHARE = 8
 """Up to so many live members each heal at the full rate; beyond, they share the work."""
 
+HEAL_RECENT = 64
+"""Half of the heals try one of the last so many to have died: those may well have been cut off together."""
+MUSTER_PINGS = 16
+"""Dead members that one node pings in one muster: enough for a sixteenth of a mesh to find the rest."""
+
 
 class ReunionTimer(enum.Enum):
-    """Agenda keys: the next attempt to join, and to heal."""
+    """Agenda keys: the next attempt to join, to heal, and to muster."""
 
     JOIN = "join"
     HEAL = "heal"
-
-
-@attrs.frozen
-class SyncKey:
-    """Agenda key: a watched digest is looked at again, or its watch ends."""
-
-    node: str
-
-
-class _Watch(enum.Enum):
-    WATCHED = "watched"
-    RECHECKED = "rechecked"
+    MUSTER = "muster"
 
 
 class Reunion:
-    """Seeds, heals and watched digests."""
+    """Seeds, heals and musters."""
 
     def __init__(
         self,
@@ -73,7 +59,6 @@ class Reunion:
         voice: Voice,
         agenda: Agenda,
         rng: random.Random,
-        tally: Tally,
     ) -> None:
         self._me = me
         self._options = options
@@ -81,10 +66,9 @@ class Reunion:
         self._voice = voice
         self._agenda = agenda
         self._rng = rng
-        self._tally = tally
         self._seeds: tuple[Address, ...] = ()
         self._attempts = 0
-        self._watches: dict[str, _Watch] = {}
+        self._musters = 0
 
     def begin(self, now: Now) -> None:
         """Arm the healing loop, at a random phase."""
@@ -97,9 +81,21 @@ class Reunion:
         self._attempts = 0
         self._agenda.cancel(ReunionTimer.JOIN)
         if self._seeds:
-            self.join_due(now)
+            self._ask_seeds(now)
 
-    def join_due(self, now: Now) -> None:
+    def due(self, now: Now, timer: ReunionTimer) -> None:
+        """A timer of ours has come due."""
+        match timer:
+            case ReunionTimer.JOIN:
+                self._ask_seeds(now)
+            case ReunionTimer.HEAL:
+                self._heal(now)
+            case ReunionTimer.MUSTER:
+                self._muster(now)
+            case _:
+                assert_never(timer)
+
+    def _ask_seeds(self, now: Now) -> None:
         """Ask some seeds, and set the next attempt."""
         options = self._options
         wait_s = min(options.join_retry_max_s, options.join_retry_min_s * 2.0 ** min(self._attempts, 32))
@@ -120,7 +116,7 @@ class Reunion:
             live = self._members.live
             self._voice.report("joined", through=source, members=live, attempts=self._attempts)
 
-    def heal_due(self, now: Now) -> None:
+    def _heal(self, now: Now) -> None:
         """Ping one of the dead and ask one absent seed: either answers if it was only cut off."""
         share = max(1.0, self._members.live / HEAL_SHARE)
         wait_s = self._options.heal_period_s * share * self._rng.uniform(0.75, 1.25)
@@ -129,43 +125,32 @@ class Reunion:
             self._voice.hush(gone.node)
         dead = self._members.dead()
         if dead:
-            member = self._rng.choice(dead)
-            ping = Ping(self._me, self._rng.getrandbits(48), member.node)
-            self._voice.say(now, Say(member.address, ping, member.node))
+            recent = dead[-HEAL_RECENT:] if self._rng.random() < 0.5 else dead
+            self._ping(now, self._rng.choice(recent))
         absent = self._absent_seeds()
         if absent and ReunionTimer.JOIN not in self._agenda:
             self._ask(now, self._rng.choice(absent))
 
-    def compare(self, now: Now, ack: Ack) -> None:
-        """An ack to one of our rounds brought its sender's view digest."""
-        row = self._members.get(ack.source)
-        watch = self._watches.get(ack.source)
-        if row is None or not row.is_live or ack.digest == self._members.digest():
-            self._unwatch(ack.source)
-        elif watch is _Watch.RECHECKED:
-            self._unwatch(ack.source)
-            self._tally.syncs += 1
-            self._voice.say_rows(now, row.address, Sync(self._me, True), self._members.all())
-        elif watch is None and len(self._watches) < self._options.sync_armed_max:
-            self._watches[ack.source] = _Watch.WATCHED
-            self._agenda.set(SyncKey(ack.source), now.mono + self._spread_bound_s())
-
-    def sync_due(self, now: Now, node: str) -> bool:
-        """The spread bound has passed. Returns whether `node` is to be probed, for its digest."""
-        if self._watches[node] is _Watch.RECHECKED:
-            self._unwatch(node)
+    def met(self, now: Now) -> bool:
+        """A dead member is back in the same life. Returns whether there are others to look for."""
+        if not self._members.dead():
             return False
-        self._watches[node] = _Watch.RECHECKED
-        self._agenda.set(SyncKey(node), now.mono + self._spread_bound_s())
+        if ReunionTimer.MUSTER not in self._agenda:
+            wait_s = self._options.reconcile_period_s if self._musters else 0.0
+            self._agenda.set(ReunionTimer.MUSTER, now.mono + wait_s)
         return True
 
-    def answer(self, now: Now, sync: Sync, packet: Packet, address: Address) -> None:
-        """Another's whole table has been merged: send back what it does not have."""
-        if not sync.answer_wanted:
-            return
-        theirs = {update.member.node: update.member for update in packet.updates}
-        news = [row for row in self._members.all() if _is_news(row, theirs.get(row.node))]
-        self._voice.say_rows(now, address, Sync(self._me, False), news)
+    def _muster(self, now: Now) -> None:
+        """Ping our share of the dead."""
+        dead = sorted(self._members.dead(), key=lambda row: row.node)
+        turn = (self._members.rank + self._musters) % self._members.live
+        self._musters += 1
+        for row in dead[turn :: self._members.live][:MUSTER_PINGS]:
+            self._ping(now, row)
+
+    def _ping(self, now: Now, member: Member) -> None:
+        ping = Ping(self._me, self._rng.getrandbits(48), member.node)
+        self._voice.say(now, Say(member.address, ping, member.node))
 
     def _ask(self, now: Now, seed: Address) -> None:
         me = self._members.get(self._me)
@@ -175,15 +160,3 @@ class Reunion:
     def _absent_seeds(self) -> list[Address]:
         present = [row.address for row in self._members.all() if row.is_live]
         return [seed for seed in self._seeds if seed not in present]
-
-    def _spread_bound_s(self) -> float:
-        periods = self._options.sync_periods * max(1.0, math.log10(max(1, self._members.live)))
-        return periods * self._options.probe_period_s
-
-    def _unwatch(self, node: str) -> None:
-        if self._watches.pop(node, None) is not None:
-            self._agenda.cancel(SyncKey(node))
-
-
-def _is_news(mine: Member, theirs: Member | None) -> bool:
-    return theirs is None or supersedes(mine, theirs)

@@ -7,7 +7,8 @@ each input to the part that owns the decision:
     Rota       mesh.rota       whom to probe next, and when
     Detector   mesh.detector   probe rounds, relays, round trips, quarantine (our own verdict)
     Beliefs    mesh.beliefs    suspicion, death, life: what is gossiped (the mesh's verdict)
-    Reunion    mesh.reunion    join, heal, compare tables
+    Reunion    mesh.reunion    join, heal
+    Reconciler mesh.reconcile  compare tables, snapshots
     Voice      mesh.voice      packets, piggy-backing, gossip rounds, facts, reports
 
 and keeps for itself what concerns this node: its own account, its goodbye, its pauses.
@@ -45,9 +46,23 @@ from mesh.identity import Identity
 from mesh.load import LoadMark, LoadRecord, LoadTable
 from mesh.member import Liveness, Member
 from mesh.members import Members
-from mesh.messages import Ack, Gossip, Join, Leave, Nack, Packet, Ping, PingRequest, Snapshot, Sync, Update
+from mesh.messages import (
+    Ack,
+    Gossip,
+    Join,
+    Leave,
+    Nack,
+    Packet,
+    Ping,
+    PingRequest,
+    Reconcile,
+    Snapshot,
+    Sync,
+    Update,
+)
 from mesh.now import Now
-from mesh.reunion import Reunion, ReunionTimer, SyncKey
+from mesh.reconcile import PaceTimer, Reconciler, SyncKey, is_bulk
+from mesh.reunion import Reunion, ReunionTimer
 from mesh.roll import NOBODY, Roll
 from mesh.rota import Rota
 from mesh.suspicion import Suspicion
@@ -61,6 +76,10 @@ FORGIVEN_VERDICTS = 2
 LATE_S = 0.01
 """Who runs later than this past a deadline was kept from running: what arrives until the next tick may
 have waited since it last ran, and counts as that much older. An idle loop is a few milliseconds late."""
+
+RUMOURS_MANY = 64
+"""More rumours than this wait longer for their turn than a table takes to be compared: preset `lan` sends 210 a
+second, each about 3 * ln(n) times, within a spread bound of some seconds."""
 
 
 class PeriodTimer(enum.Enum):
@@ -120,7 +139,10 @@ class Swim:
             self._agenda,
             self._tally,
         )
-        self._reunion = Reunion(me.node, options, self._members, self._voice, self._agenda, rng, self._tally)
+        self._reunion = Reunion(me.node, options, self._members, self._voice, self._agenda, rng)
+        self._reconciler = Reconciler(
+            me.node, options, self._members, self._voice, self._agenda, rng, self._tally
+        )
 
     def __repr__(self) -> str:
         return f"<Swim {self.me.name} {self._members!r}>"
@@ -283,11 +305,17 @@ class Swim:
 
     def _accept(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:
         self._tally.unknown_items += packet.unknown
+        returned = self._members.returned
+        self._voice.quiet = is_bulk(packet)
+        for update in packet.updates:
+            if update.member.node != self._node and not self._leaving:
+                self._beliefs.learn(now, update)
+        self._voice.quiet = False
         for update in packet.updates:
             if update.member.node == self._node:
                 self._hear_of_me(now, update.member)
-            elif not self._leaving:
-                self._beliefs.learn(now, update)
+        if self._members.returned != returned and self._reunion.met(now):
+            self._reconciler.urge(now, packet.message.source)
         self._hear_loads(now, packet)
         if packet.message.source == self._node:
             self._tally.misplaced += 1
@@ -320,24 +348,34 @@ class Swim:
                 self._beliefs.weigh(now, self._detector.asked(now, message, reply_to))
             case Nack():
                 self._detector.nacked(message)
-            case Join() if reliable:
-                self._voice.say_rows(now, reply_to, Snapshot(self._node), self._members.all())
-            case Snapshot() if reliable:
-                self._reunion.joined(message.source)
-            case Sync() if reliable:
-                self._reunion.answer(now, message, packet, reply_to)
             case Leave() | Gossip():
                 pass
+            case Reconcile():
+                self._reconciler.receive(now, message, packet, reply_to, reliable)
+            case Join() | Snapshot() | Sync() if reliable:
+                self._compare_tables(now, message, packet, reply_to)
             case Ping() | Join() | Snapshot() | Sync():
                 self._tally.misplaced += 1
             case _:
                 assert_never(message)
 
+    def _compare_tables(
+        self, now: Now, message: Join | Snapshot | Sync, packet: Packet, reply_to: Address
+    ) -> None:
+        match message:
+            case Join():
+                self._reconciler.welcome(now, message.source, reply_to)
+            case Snapshot():
+                self._reunion.joined(message.source)
+                self._reconciler.urge(now, message.source)
+            case Sync():
+                self._reconciler.answer_sync(now, message, packet, reply_to)
+
     def _acked(self, now: Now, ack: Ack, reliable: bool) -> None:
         findings = self._detector.acked(now, ack, reliable)
         self._beliefs.weigh(now, findings)
         if findings:
-            self._reunion.compare(now, ack)
+            self._reconciler.compare(now, ack)
 
     def _come_due(self, now: Now, key: object) -> None:
         match key:
@@ -347,19 +385,24 @@ class Swim:
                 self._beliefs.weigh(now, self._detector.relay_due(key.nonce))
             case CaseKey():
                 self._beliefs.case_due(now, key.node)
-            case SyncKey():
-                if self._reunion.sync_due(now, key.node):
-                    self._beliefs.probe(now, key.node)
             case PeriodTimer():
                 (self._period if key is PeriodTimer.PERIOD else self._again)(now)
             case GossipTimer.GOSSIP:
+                if self._voice.rumours > RUMOURS_MANY:
+                    self._reconciler.urge(now)
                 self._voice.gossip_due(now, self._detector.quarantined)
-            case ReunionTimer.HEAL:
-                self._reunion.heal_due(now)
-            case ReunionTimer.JOIN:
-                self._reunion.join_due(now)
+            case ReunionTimer():
+                self._reunion.due(now, key)
+            case SyncKey() | PaceTimer():
+                self._comparison_due(now, key)
             case _:
                 raise AssertionError(f"nobody sets the deadline {key!r}")
+
+    def _comparison_due(self, now: Now, key: SyncKey | PaceTimer) -> None:
+        if key is PaceTimer.PACE:
+            self._reconciler.pace_due(now, self._detector.quarantined)
+        elif self._reconciler.watch_due(now, key.node):
+            self._beliefs.probe(now, key.node)
 
     def _period(self, now: Now) -> None:
         """Probe whose turn it is."""

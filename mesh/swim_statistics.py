@@ -20,6 +20,8 @@ class Tally:
     quarantines: int = 0
     pauses: int = 0
     syncs: int = 0
+    rows_reconciled: int = 0
+    reconciles_capped: int = 0
 
 
 @attrs.frozen
@@ -59,7 +61,11 @@ class SwimStatistics:
     pauses: int
     """Pauses of this process that it noticed and forgave."""
     syncs: int
-    """Tables sent because digests differed."""
+    """Exchanges opened to compare tables."""
+    rows_reconciled: int
+    """Accounts sent because two tables differed there."""
+    reconciles_capped: int
+    """Answers not sent, or cut down to hints, because the budget of bytes was spent."""
     rounds_started: int
     """Probe rounds."""
     rounds_failed: int

@@ -10,7 +10,7 @@ memberlist's; SWIM has piggy-backing alone).
 
 import enum
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mesh import codec
@@ -27,6 +27,9 @@ from mesh.now import Now
 from mesh.suspicion import Suspicion
 from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import Tally
+
+CHUNK_BYTES = 64 * 1024
+"""Most of a bulk answer that goes into one packet: the link's frames of flights wait for no more."""
 
 
 class GossipTimer(enum.Enum):
@@ -58,6 +61,8 @@ class Voice:
         self._rng = rng
         self._tally = tally
         self._rumours = Broadcasts()
+        self.quiet = False
+        """Whether what is learned just now is not to be spread: it came in bulk, so others have it too."""
         self._out: list[Effect | Fact] = []
 
     @property
@@ -84,7 +89,7 @@ class Voice:
         items = [codec.item(say.message)]
         row = self._members.get(say.to)
         if row is not None and row.liveness is not Liveness.ALIVE:
-            items.append(self._account(row))
+            items.append(self.account(row))
         items += self._load_marks(now, say.message)
         items += self._rumours.fill(_room(items), sends_max(live, options.retransmit_factor))
         known = (say.to,)
@@ -95,11 +100,33 @@ class Voice:
         items += self._loads.fill(now, _room(items), options.load_budget_bytes, often, known)
         self._send(say.address, codec.packet(items), say.reliable)
 
+    def say_bulk(
+        self, address: Address, message: Message, items: list[bytes], budget_bytes: int, by_link: bool
+    ) -> int:
+        """Send encoded items under a message, of at most `budget_bytes` in all; the first ones go first.
+
+        As one datagram if they fit into one; else, if `by_link` is allowed, in chunks over the link.
+        Returns the bytes sent.
+        """
+        head = codec.item(message)
+        limit = min(codec.DATAGRAM_BYTES_MAX, budget_bytes) - codec.HEADER_BYTES - len(head)
+        fits = sum(map(len, items)) <= limit
+        if by_link and not fits:
+            limit, reliable = min(CHUNK_BYTES, budget_bytes), True
+        else:
+            reliable = isinstance(message, Snapshot)
+        sent = 0
+        for chunk in _chunks(items, limit):
+            data = codec.packet([head, *chunk], codec.RELIABLE_BYTES_MAX)
+            if sent + len(data) > budget_bytes or (sent and not reliable):
+                break
+            self._send(address, data, reliable)
+            sent += len(data)
+        return sent
+
     def say_rows(self, now: Now, address: Address, message: Message, rows: Iterable[Member]) -> None:
-        """Send a reliable message with whole accounts, the live first; a snapshot brings load too."""
-        parts = [self._account(row) for row in sorted(rows, key=lambda row: not row.is_live)]
-        if isinstance(message, Snapshot):
-            parts += self._loads.items(now)
+        """Send a reliable message with whole accounts, the live first, in one packet: as many as fit."""
+        parts = [self.account(row) for row in sorted(rows, key=lambda row: not row.is_live)]
         items = [codec.item(message)]
         room = codec.RELIABLE_BYTES_MAX - codec.HEADER_BYTES - len(items[0])
         for part in parts:
@@ -111,7 +138,10 @@ class Voice:
 
     def spread(self, now: Now, row: Member) -> None:
         """Let this account, and who doubts it, go round the mesh; older rumours about it stop."""
-        self._rumours.offer(row.node, self._account(row))
+        if self.quiet:
+            self.hush(row.node)
+            return
+        self._rumours.offer(row.node, self.account(row))
         if GossipTimer.GOSSIP not in self._agenda:
             wait_s = self._rng.uniform(0.0, self._options.gossip_period_s)
             self._agenda.set(GossipTimer.GOSSIP, now.mono + wait_s)
@@ -124,6 +154,19 @@ class Voice:
         """Stop spreading what is said about `node`."""
         self._rumours.discard(node)
 
+    def hush_settled(self) -> None:
+        """Stop spreading anything: comparing tables has shown that others know it all."""
+        self._rumours.clear()
+
+    def load_items(self, now: Now) -> list[bytes]:
+        """Every load record, encoded."""
+        return self._loads.items(now)
+
+    def account(self, row: Member) -> bytes:
+        """What we believe of a member, encoded, with who doubts it."""
+        case = self._cases.get(row.node)
+        return codec.item(Update(row, case.accusers if case is not None else ()))
+
     def gossip_due(self, now: Now, excluding: tuple[str, ...]) -> None:
         """One gossip round, to members outside `excluding`; the next is set while rumours wait."""
         for peer in self._members.sample(self._options.gossip_fanout, excluding):
@@ -131,10 +174,6 @@ class Voice:
                 self.say(now, Say(peer.address, Gossip(self._me), peer.node))
         if self._rumours and self._members.live > 1:
             self._agenda.set(GossipTimer.GOSSIP, now.mono + self._options.gossip_period_s)
-
-    def _account(self, row: Member) -> bytes:
-        case = self._cases.get(row.node)
-        return codec.item(Update(row, case.accusers if case is not None else ()))
 
     def _load_marks(self, now: Now, message: Message) -> list[bytes]:
         held = [self._loads.held_of(message.target)] if isinstance(message, Ping) else []
@@ -145,6 +184,19 @@ class Voice:
         self._tally.packets_sent += 1
         self._tally.bytes_sent += len(data)
         self._out.append((SendReliable if reliable else SendDatagram)(address, data))
+
+
+def _chunks(items: list[bytes], limit_bytes: int) -> Iterator[list[bytes]]:
+    """Cut into runs of at most `limit_bytes`, of one item at least; one run of none if there are none."""
+    chunk: list[bytes] = []
+    room = limit_bytes
+    for item in items:
+        room -= len(item)
+        if room < 0 and chunk:
+            yield chunk
+            chunk, room = [], limit_bytes - len(item)
+        chunk.append(item)
+    yield chunk
 
 
 def _room(items: list[bytes]) -> int:

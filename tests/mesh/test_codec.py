@@ -23,7 +23,10 @@ from mesh.messages import (
     Packet,
     Ping,
     PingRequest,
+    Reconcile,
     Snapshot,
+    Span,
+    SpanKind,
     Sync,
     Update,
 )
@@ -47,6 +50,7 @@ MESSAGES = st.one_of(
     st.builds(PingRequest, NODES, NONCES, NODES, ADDRESSES, COUNTS),
     st.builds(Nack, NODES, NONCES),
     st.builds(Sync, NODES, st.booleans()),
+    st.builds(Reconcile, NODES, st.integers(0, 2**64 - 1), st.integers(0, 255)),
     *(st.builds(kind, NODES) for kind in (Join, Snapshot, Leave, Gossip)),
 )
 IDENTITIES = st.builds(Identity, NODES, st.integers(0, GENERATION_MAX), st.integers(0, INCARNATION_MAX))
@@ -66,6 +70,8 @@ MEMBERS = st.builds(
     zone=texts(8),
 )
 UPDATES = st.builds(Update, MEMBERS, st.lists(NODES, max_size=4).map(tuple))
+BOUNDS = st.integers(0, 2**64 - 1).map(lambda number: f"{number:016x}")
+SPANS = st.builds(Span, BOUNDS, BOUNDS, st.sampled_from(SpanKind), st.binary(max_size=512))
 SPEEDS = st.floats(0, 1e9, width=32)
 MODEL_LOADS = st.builds(
     ModelLoad,
@@ -128,13 +134,21 @@ EXAMPLES = {
     "sync": Packet(Sync(NODE, True), (Update(MEMBER),)),
     "leave": Packet(Leave(NODE)),
     "gossip": Packet(Gossip(NODE), (Update(MEMBER, (OTHER, NODE)),), (LOAD,)),
+    "reconcile": Packet(
+        Reconcile(NODE, 2**64 - 1, 3),
+        (Update(MEMBER),),
+        spans=(
+            Span("0" * 16, NODE, SpanKind.COMPARE, bytes(range(8))),
+            Span(OTHER, OTHER, SpanKind.WANTED, b"mark"),
+        ),
+    ),
     "ping-load-held": Packet(Ping(NODE, 7, OTHER), held=(LoadHeld(3, 2**32 - 1),)),
     "ack-load-still": Packet(Ack(NODE, 7, bytes(range(8))), still=(LoadStill(3, 8, 1500),)),
 }
 
 
 def encode(packet, limit=codec.RELIABLE_BYTES_MAX):
-    values = (packet.message, *packet.updates, *packet.loads, *packet.held, *packet.still)
+    values = (packet.message, *packet.updates, *packet.loads, *packet.held, *packet.still, *packet.spans)
     return codec.packet(map(codec.item, values), limit)
 
 
@@ -145,9 +159,9 @@ def raw(number, payload):
 # Round trips.
 
 
-@given(MESSAGES, st.lists(UPDATES, max_size=3), st.lists(LOADS, max_size=2))
-def test_what_is_sent_is_what_arrives(message, updates, loads):
-    packet = Packet(message, tuple(updates), tuple(loads))
+@given(MESSAGES, st.lists(UPDATES, max_size=3), st.lists(LOADS, max_size=2), st.lists(SPANS, max_size=3))
+def test_what_is_sent_is_what_arrives(message, updates, loads, spans):
+    packet = Packet(message, tuple(updates), tuple(loads), spans=tuple(spans))
     assert codec.decode(encode(packet), codec.RELIABLE_BYTES_MAX) == packet
 
 
