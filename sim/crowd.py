@@ -20,7 +20,7 @@ What can be done
               it, what waits is read, 256 packets at most, before the first tick, as the driver does
               block(i) / unblock(i): Lifeguard's anomaly (section V-C). What the node sends and what it
               should receive is withheld while its timers run on; then all of it goes at once, in order
-    network   lay(name, Rule(..)), lift(name), heal(): `sim.network.Rule` by node names: cut, loss,
+    network   lay(name, Rule(..)), lift(name), heal(): `sim.rule.Rule` by node names: cut, loss,
               duplicate, delay, jitter, of some senders to some receivers. cut(some, others),
               partition(group, group)
     clocks    crowd[i].skew_s, crowd[i].drift: the wall clock. Each life has its own monotonic origin
@@ -53,9 +53,9 @@ from mesh.roll import NOBODY, Roll
 from mesh.swim import Swim
 from mesh.swim_options import SwimOptions
 from sim.crowd_options import CrowdCounts, CrowdOptions
-from sim.network import Groups, Rule, partition
 from sim.paths import Paths
 from sim.peer import Peer
+from sim.rule import Groups, Rule, partition
 from sim.stream import random_of
 
 IP_UDP_BYTES = 28

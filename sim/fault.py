@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import attrs
 
-from sim.network import Rule
+from sim.rule import Rule, partition
 
 if TYPE_CHECKING:
+    from sim.host import Host
     from sim.world import World
 
 
@@ -21,9 +22,18 @@ class Scene:
     """Entries of clients who must see their streams through: never crashed."""
     for_s_max: float = 8.0
 
+    @property
+    def mortal(self) -> tuple[str, ...]:
+        """The hosts that may be crashed, first to last."""
+        return tuple(name for name in self.hosts if name not in self.spared)
+
     def victim(self, rng: random.Random) -> str:
         """Draw a host that may be crashed."""
-        return rng.choice([name for name in self.hosts if name not in self.spared])
+        return rng.choice(self.mortal)
+
+    def victims(self, rng: random.Random) -> tuple[str, ...]:
+        """Draw some hosts that may be crashed, one at least."""
+        return some(rng, self.mortal)
 
     def anyone(self, rng: random.Random) -> str:
         """Draw a host."""
@@ -34,8 +44,17 @@ class Scene:
         return round(min(self.for_s_max, 0.1 + rng.expovariate(1 / 2.5)), 3)
 
 
+def some(rng: random.Random, names: tuple[str, ...], most: int | None = None) -> tuple[str, ...]:
+    """Draw one or more of these, in order."""
+    count = rng.randint(1, max(1, min(len(names), most or len(names))))
+    return tuple(sorted(rng.sample(names, count)))
+
+
 class Fault(Protocol):
     """Something that goes wrong."""
+
+    breaks: ClassVar[tuple[str, ...]]
+    """Checks that it breaks by its nature, so that they say nothing about a run in which it strikes."""
 
     @classmethod
     def draw(cls, rng: random.Random, scene: Scene) -> Self:
@@ -50,11 +69,22 @@ def later(world: "World", seconds: float, undo: Callable[[], None]) -> None:
     world.at(world.time + seconds, undo)
 
 
-def lay(world: "World", for_s: float, *rules: Rule) -> None:
-    """Put rules in force for a while, under a name of their own."""
-    name = f"fault {sum(world.struck.values())}"
-    world.network.lay(name, *rules)
+def lay(world: "World", fault: Fault, for_s: float, *rules: Rule) -> None:
+    """Put rules in force for a while, under a name of their own; what they hit counts for the fault."""
+    kind = kind_of(fault)
+    name = f"{kind} {sum(world.struck.values())} {world.events}"
+    world.network.lay(name, *(attrs.evolve(rule, by=kind) for rule in rules))
     later(world, for_s, lambda: world.network.lift(name))
+
+
+def kind_of(fault: Fault) -> str:
+    """Name the kind of a fault."""
+    return type(fault).__name__
+
+
+def excused(strikes: tuple["Strike", ...]) -> frozenset[str]:
+    """Name the checks that these faults break by their nature."""
+    return frozenset(check for strike in strikes for check in strike.fault.breaks)
 
 
 @attrs.frozen
@@ -72,19 +102,39 @@ def plan(world: "World", strikes: tuple[Strike, ...]) -> None:
 
 
 def _strike(world: "World", fault: Fault) -> None:
-    kind = type(fault).__name__
+    kind = kind_of(fault)
     world.struck[kind] = world.struck.get(kind, 0) + 1
     world.note("fault", repr(fault))
     fault.strike(world)
 
 
 def recover(world: "World", core: tuple[str, ...]) -> None:
-    """Undo whatever is still at work on the hosts of `core`, and heal the network; the rest stay as they are."""
+    """Heal the hosts of `core` and the paths between them; the rest stay as they are, out of reach for ever.
+
+    As in TigerBeetle's VOPR: a core that is well must do well whatever becomes of the others. A copy of a
+    node is taken away, as its operator would, and the original starts again.
+    """
     world.note("network", "healed")
     world.network.heal()
-    for host in world.hosts.values():
-        host.cost_s = 0.0
-        if host.name in core:
-            host.resume()
-            if host.core is None:
-                host.start()
+    rest = tuple(host.name for host in world.hosts.values() if not _is_of(host, core))
+    if rest:
+        near = tuple(name for name in world.hosts if name not in rest)
+        world.network.lay("beyond", *partition((near, rest)))
+        for name in rest:
+            world[name].beyond = True
+    for host in list(world.hosts.values()):
+        if _is_of(host, core):
+            _mend(host)
+
+
+def _is_of(host: "Host", core: tuple[str, ...]) -> bool:
+    return host.name in core or host.newcomer
+
+
+def _mend(host: "Host") -> None:
+    host.mend()
+    host.resume()
+    if host.copied:
+        host.crash()
+    if host.core is None and not host.newcomer:
+        host.start()

@@ -29,6 +29,7 @@ from mesh.identity import Identity
 from mesh.member import Member
 from mesh.now import Now
 from node.core import NodeCore
+from sim.clock import Clock
 from sim.engine import LOAD_S, SPAWN_S, Engine
 from sim.loop import Input, Loop
 from sim.pipe import End
@@ -42,6 +43,9 @@ EPOCH_S = 1_700_000_000.0
 
 SOCKET_BYTES = 212_992
 """What a stopped process's UDP socket holds (Linux's default rmem); more is dropped."""
+
+LEAVE_S = 1.0
+"""Time between a node's goodbye and the end of its process: the goodbye has spread by then."""
 
 SAMPLE_S = 0.25
 """How often the driver samples its engines' progress."""
@@ -62,6 +66,10 @@ class Host:
     models: dict[str, str]
     """Replica -> model of the engines that it runs."""
     seeds: tuple[Address, ...]
+    node: str = ""
+    """Its node id, as its data directory has it; derived from the name unless it was copied from another."""
+    label: str = ""
+    """What its node calls itself; the host's own name unless two nodes are called the same."""
     generation: int = -1
     """Number of the running or last life."""
     core: NodeCore | None = None
@@ -72,6 +80,24 @@ class Host:
     """Processor time that each input takes; 0 is an idle machine."""
     skew_s: float = 0.0
     """How far the wall clock is ahead."""
+    clock: Clock = attrs.Factory(Clock)
+    disk_full: bool = False
+    """Whether the data directory takes nothing: no life can begin, since its generation cannot be kept."""
+    seen_as: Address | None = None
+    """The source address that others see, where a gateway translates it."""
+    sends_per_s: float | None = None
+    """Most datagrams that its kernel takes in a second; the rest is an error to the sender. None is no limit."""
+    socket_bytes: int = SOCKET_BYTES
+    """What its UDP socket holds."""
+    spoke_at: float = 0.0
+    """When it last sent anything."""
+    leaving: bool = False
+    newcomer: bool = False
+    """Whether a fault has added it; it stays, but is not started again."""
+    beyond: bool = False
+    """Whether it was left broken and out of reach when the others were healed."""
+    copied: bool = False
+    """Whether another host has a copy of its data directory, or it is that copy."""
     heard_at: float = 0.0
     """When anything last came from another host."""
     inputs: int = 0
@@ -88,41 +114,95 @@ class Host:
     _origin_s: float = attrs.field(init=False, default=0.0)
     _mono: float = attrs.field(init=False, default=0.0)
     _pids: int = attrs.field(init=False, default=0)
+    _tokens: float = attrs.field(init=False, default=0.0)
+    _refilled_at: float = attrs.field(init=False, default=0.0)
+    _births: int = attrs.field(init=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        self.label = self.label or self.name
+        self.node = self.node or self._fresh_id()
+
+    def _fresh_id(self) -> str:
+        births = (self._births,) if self._births else ()
+        return f"{seed_of(self.world.seed, 'id', self.name, *births):016x}"
 
     # -- who and when -----------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
-        """The node id; the same in every life."""
-        return f"{seed_of(self.world.seed, 'id', self.name):016x}"
+        """The node id; the same in every life, as long as the data directory lasts."""
+        return self.node
 
     @property
     def listening(self) -> bool:
         """Whether a process holds the node's port; a stopped one does."""
         return self.core is not None
 
+    @property
+    def is_well(self) -> bool:
+        """Whether its node runs, means to stay, and may still reach the others."""
+        return self.core is not None and not self.paused and not self.leaving and not self.beyond
+
     def now(self) -> Now:
         """Return the node's clocks."""
-        self._mono = max(self._mono, self.world.time + self._origin_s)
-        return Now(self._mono, EPOCH_S + self.world.time + self.skew_s)
+        local = self.clock.local(self.world.time)
+        self._mono = max(self._mono, local + self._origin_s)
+        return Now(self._mono, EPOCH_S + local + self.skew_s)
 
     # -- life and death ---------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin a life: a generation above the last, as the data directory remembers."""
         assert self.core is None, f"{self.name} runs already"
+        if self.disk_full:
+            self.world.note(self.name, "start_refused", reason="disk full")
+            self.world.bite("FullDisk")
+            return
         self.generation += 1
-        rng = random_of(self.world.seed, "node", self.name, self.generation)
-        self.powered, self.paused, self.inputs, self.ticks = True, False, 0, 0
+        rng = random_of(self.world.seed, "node", self.name, self.generation, *self._lives())
+        self.powered, self.paused, self.inputs, self.ticks, self.leaving = True, False, 0, 0, False
         self._origin_s, self._mono = float(rng.randrange(2**20)), 0.0
         self.heard_at = self.world.time
         self._loop = Loop(self, lambda: self.world.time, self.world.at)
         me = Member(
-            Identity(self.id, self.generation), self.name, self.address, models=tuple(self.models.values())
+            Identity(self.id, self.generation), self.label, self.address, models=tuple(self.models.values())
         )
         self.core = self.world.options.core(me, self.models, self.world.options.node, rng)
+        self.world.lives.setdefault(self.id, []).append(self)
         self.world.note(self.name, "started", generation=self.generation)
         self.give(lambda core, now: core.start(now, self.seeds))
+
+    def _lives(self) -> tuple[int, ...]:
+        return (self._births,) if self._births else ()
+
+    def forget(self) -> None:
+        """Lose the data directory: the next life is that of a new node."""
+        assert self.core is None, f"{self.name} runs, and holds its data directory"
+        self._births += 1
+        self.node, self.generation = self._fresh_id(), -1
+
+    def leave(self) -> None:
+        """End the life with a goodbye, as an operator's SIGTERM does."""
+        if self.core is None or self.leaving:
+            return
+        self.leaving = True
+        core = self.core
+        self.world.note(self.name, "leaving")
+        self.give(lambda core, now: core.leave(now))
+        self.world.at(self.world.time + LEAVE_S, lambda: self._left(core))
+
+    def _left(self, core: NodeCore) -> None:
+        if self.core is core:
+            self.crash()
+
+    def mend(self) -> None:
+        """Undo everything that faults have done to the machine, but for its clock's reading."""
+        self.cost_s, self.sends_per_s, self.socket_bytes = 0.0, None, SOCKET_BYTES
+        self.disk_full = False
+        if self.seen_as is not None:
+            self.world.network.hosts.pop(self.seen_as, None)
+            self.seen_as = None
+        self.clock.drift(self.world.time, 1.0)
 
     def crash(self, power: bool = False) -> None:
         """End the process at once. With `power` its machine goes too, and tells nobody."""
@@ -170,9 +250,10 @@ class Host:
         self.inputs += 1
         if self.cost_s:
             loop.busy_until = self.world.time + self.cost_s
+            self.world.bite("SlowNode")
         for effect in effects:
             self._carry_out(effect)
-        loop.arm(core.next_deadline() - self._origin_s)
+        loop.arm(self.clock.world(core.next_deadline() - self._origin_s))
         self.world.inspect(self, effects)
 
     def tick(self, core: NodeCore, now: Now) -> list[Effect]:
@@ -186,7 +267,9 @@ class Host:
 
     def datagram(self, source: Address, data: bytes) -> bool:
         """Take a datagram into the socket; return whether there was a socket, and room."""
-        if self.core is None or self._buffered + len(data) > SOCKET_BYTES:
+        if self.core is None or self._buffered + len(data) > self.socket_bytes:
+            if self.core is not None and self.socket_bytes != SOCKET_BYTES:
+                self.world.bite("SmallSocket")
             return False
         self._buffered += len(data)
         self.give(partial(self._receive, source, data))
@@ -199,6 +282,20 @@ class Host:
         return core.receive(now, data, source)
 
     # -- as an owner of streams' ends -------------------------------------------------------------
+
+    def _sends(self) -> bool:
+        """Whether the kernel takes one more datagram now (a token bucket of a tenth of a second)."""
+        self.spoke_at = self.world.time
+        if self.sends_per_s is None:
+            return True
+        refill = (self.world.time - self._refilled_at) * self.sends_per_s
+        self._tokens = min(self.sends_per_s / 10, self._tokens + refill)
+        self._refilled_at = self.world.time
+        if self._tokens < 1.0:
+            self.world.bite("FullSendBuffer" if self.sends_per_s else "SendDenied")
+            return False
+        self._tokens -= 1.0
+        return True
 
     def output(self, end: End, bytes_max: int) -> bytes:
         """Give bytes to a connection or an engine."""
@@ -248,9 +345,11 @@ class Host:
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case SendDatagram(address, data):
-                self.world.network.send(self, address, data)
+                if self._sends():
+                    self.world.network.send(self, address, data)
             case FlushLink(link):
                 if link in self._ends:
+                    self.spoke_at = self.world.time
                     self.world.pipes.flush(self._ends[link])
             case Dial(link, address):
                 self._ends[link] = self.world.pipes.dial(self, link, address)

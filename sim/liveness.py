@@ -2,7 +2,7 @@
 
 Each condition has a name, under which its failure is reported:
 
-    views_agree      every running node sees every running node alive in its present life, and only
+    views_agree      every node of the core sees every one of them alive in its present life, and only
                      those, so the dead are members nowhere; all view digests are equal
     clients_served   every request has ended
     outcomes         ... and in a way that its client asked for or its entry's fate explains
@@ -37,25 +37,25 @@ class Bounds:
 
 def disagreement(world: "World") -> str:
     """Say who sees the mesh wrongly; empty if nobody does."""
-    running = {host.id: host for host in world.running}
-    for host in world.running:
+    running = {host.id: host for host in world.well}
+    for host in world.well:
         live = {row.node: row for row in host.core.swim.members() if row.is_live}
         wrong = [row.name for node, row in live.items() if not _is_present(running.get(node), row.identity)]
         missing = [other.name for node, other in running.items() if node not in live]
         suspect = [row.name for row in live.values() if row.liveness is not Liveness.ALIVE]
         if wrong or missing or suspect:
             return f"{host.name} holds {wrong} live wrongly, misses {missing}, suspects {suspect}"
-    digests = {host.core.swim.statistics().digest for host in world.running}
+    digests = {host.core.swim.statistics().digest for host in world.well}
     return f"{len(digests)} different digests of one view" if len(digests) > 1 else ""
 
 
 def _is_present(host: "Host | None", identity: object) -> bool:
-    return host is not None and identity.generation == host.core.me.identity.generation
+    return host is not None and identity.age == host.core.me.identity.age
 
 
 def unready(world: "World") -> str:
     """Name an engine of a running node that is not ready; empty if there is none."""
-    for host in world.running:
+    for host in world.well:
         for replica in host.core.engines.replicas.values():
             if replica.state is not EngineState.READY:
                 return f"{replica.name} of {host.name} is {replica.state.value}: {replica.reason}"
@@ -80,7 +80,7 @@ def leftovers(world: "World") -> str:
 
     An engine that froze unnoticed, with nothing to do, keeps what it has until it is given work and killed.
     """
-    for host in world.running:
+    for host in world.well:
         if host.core.flights or host.core.relay.tickets:
             return f"{host.name} holds flights {list(host.core.flights)}, tickets {list(host.core.relay.tickets)}"
         for engine in host.engines.values():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import attrs
 
 from sim.crowd_options import CrowdCounts
-from sim.network import Condition, Rule, condition
+from sim.rule import Condition, Rule, condition
 
 RELIABLE_TRIPS = 3
 """A handshake, then the data."""

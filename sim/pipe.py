@@ -21,7 +21,7 @@ from typing import Protocol
 import attrs
 
 from mesh.effects import Address, LinkId
-from sim.network import Network
+from sim.network import Network, Path
 
 WINDOW_BYTES = 256 * 1024
 """Most bytes under way or unread in one direction: a socket's buffers on loopback."""
@@ -112,7 +112,7 @@ class Pipes:
     def _try_dial(self, end: End, address: Address, tries: int) -> None:
         if not end.open:
             return
-        target = self.network.hosts.get(address)
+        target = self.network.hosts.get(address) if address not in self.network.hidden else None
         delay_s = self._passes(end.owner.name, target.name) if target and target.powered else None
         if target is not None and delay_s is not None:
             self.at(self.now() + delay_s, partial(self._syn, end, address))
@@ -124,15 +124,26 @@ class Pipes:
     def _passes(self, source: str, target: str) -> float | None:
         """Draw the delay of one segment; None if it does not pass, or its answer would not."""
         there, back = self.network.path(source, target), self.network.path(target, source)
-        if there.condition.cut or back.condition.cut or there.chance.random() < there.condition.loss:
+        if self._is_shut(there) or self._is_shut(back) or self.network.loses(there):
             return None
-        return self.network.delay_s(source, target)
+        return self.network.time_on(there)
+
+    def _is_shut(self, path: Path) -> bool:
+        """Whether no segment passes now; those that try meanwhile are sent again, also after a clog."""
+        shut = path.condition.tcp_cut or path.condition.clog
+        if shut:
+            self.network.blame(path, "tcp_cut")
+            self.network.blame(path, "clog")
+        return shut
 
     def _syn(self, end: End, address: Address) -> None:
-        target = self.network.hosts[address]
-        answer_at = self.now() + self.network.delay_s(target.name, end.owner.name)
+        target = self.network.hosts.get(address)
         if not end.open:
             return
+        if target is None:
+            self._give_up(end, "no route")
+            return
+        answer_at = self.now() + self.network.delay_s(target.name, end.owner.name)
         if not target.listening:
             self.at(answer_at, partial(self._give_up, end, "refused"))
             return
@@ -201,10 +212,10 @@ class Pipes:
         if source == target:
             return LOCAL_DELAY_S
         path = self.network.path(source, target)
-        if path.condition.cut:
+        if self._is_shut(path):
             return None
-        lost = path.condition.loss and path.chance.random() < path.condition.loss
-        return self.network.delay_s(source, target) + (RETRANSMIT_S if lost else 0.0)
+        lost = self.network.loses(path)
+        return self.network.time_on(path) + (RETRANSMIT_S if lost else 0.0)
 
     def _arrive(self, source: End, segment: bytes | None) -> None:
         target = source.other

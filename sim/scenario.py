@@ -11,7 +11,7 @@ from collections.abc import Callable
 import attrs
 
 from sim.checks import safety
-from sim.fault import Strike, plan, recover
+from sim.fault import Strike, excused, plan, recover
 from sim.liveness import Bounds, judge, settle
 from sim.workload import Request, begin
 from sim.world import Violation, World, WorldOptions
@@ -38,8 +38,8 @@ class Scenario:
     """Outcomes that are honest under these faults, beside those that a request asks for."""
     options: WorldOptions = WorldOptions()
     bounds: Bounds = Bounds()
-    false_death: bool = False
-    """Whether it is an error if anybody who runs is declared dead."""
+    excused: tuple[str, ...] = ()
+    """Checks that say nothing about this run, beside those that its faults break by their nature."""
 
 
 @attrs.frozen
@@ -79,8 +79,9 @@ def run(
     `watch` is called with the virtual time now and then; `listen` with the world before it begins, to
     attach whoever observes it (`sim.journal`). Neither may change what happens.
     """
-    world = World(scenario.seed, scenario.options, safety(scenario.false_death))
+    world = World(scenario.seed, scenario.options, safety())
     world.watch = watch
+    world.excused = excused(scenario.strikes) | frozenset(scenario.excused)
     listen(world)
     world.cluster(scenario.nodes, scenario.workers)
     begin(world, list(scenario.requests))

@@ -47,19 +47,18 @@ def _scenario(name: str, seed: int, nodes: int, seconds: float, draw: Draw | Non
 
 def calm(seed: int, nodes: int = NODES, seconds: float = SECONDS) -> Scenario:
     """Nothing goes wrong: what a trouble is compared with."""
-    return attrs.evolve(_scenario("calm", seed, nodes, seconds, None), false_death=True)
+    return _scenario("calm", seed, nodes, seconds, None)
 
 
 def kill(seed: int, nodes: int = NODES, seconds: float = SECONDS) -> Scenario:
     """A worker is killed every few seconds, and comes back."""
-    scenario = _scenario(
+    return _scenario(
         "kill",
         seed,
         nodes,
         seconds,
         lambda rng, workers: CrashRestart(rng.choice(workers), rng.uniform(0.2, 4.0), rng.random() < 0.5),
     )
-    return attrs.evolve(scenario, false_death=True)
 
 
 def pause(seed: int, nodes: int = NODES, seconds: float = SECONDS) -> Scenario:
@@ -91,7 +90,7 @@ def engine(seed: int, nodes: int = NODES, seconds: float = SECONDS) -> Scenario:
         seconds,
         lambda rng, workers: rng.choice((EngineCrash, EngineFreeze))(rng.choice(workers)),
     )
-    return attrs.evolve(scenario, false_death=True, may_fail=("failed:engine_crash",))
+    return attrs.evolve(scenario, may_fail=("failed:engine_crash",))
 
 
 def poison(seed: int, nodes: int = NODES, seconds: float = SECONDS) -> Scenario:
@@ -101,7 +100,7 @@ def poison(seed: int, nodes: int = NODES, seconds: float = SECONDS) -> Scenario:
     poisonous = attrs.evolve(
         first, prompt=first.prompt + chr(POISON_ID), timeout_s=None, cancel_after_s=None, at=BEGIN_S + 1.0
     )
-    return attrs.evolve(scenario, requests=(poisonous, *rest), false_death=True)
+    return attrs.evolve(scenario, requests=(poisonous, *rest))
 
 
 SCENARIOS: dict[str, Callable[[int, int, float], Scenario]] = {

@@ -15,7 +15,7 @@ from node.core import NodeOptions
 from sim.engine import POISON_ID
 from sim.fault import Scene, Strike
 from sim.faults import FAULTS
-from sim.network import Rule
+from sim.rule import Rule
 from sim.scenario import Scenario
 from sim.stream import random_of
 from sim.workload import Request, Workload
@@ -23,6 +23,9 @@ from sim.world import WorldOptions
 
 BEGIN_S = 3.0
 """By then the mesh has formed and its engines are ready."""
+
+KINDS_MAX = 8
+"""Most kinds of fault that one scenario meets."""
 
 HONEST = (
     "failed:no_worker",
@@ -82,7 +85,7 @@ def _requests(rng: random.Random, entries: tuple[str, ...], end_s: float) -> tup
 
 
 def _strikes(rng: random.Random, scene: Scene, end_s: float) -> tuple[Strike, ...]:
-    kinds = [kind for kind in FAULTS if rng.random() < 0.35] or [rng.choice(FAULTS)]
+    kinds = rng.sample(FAULTS, rng.randint(1, KINDS_MAX))
     count = rng.randint(1, 10)
     times = sorted(round(rng.uniform(BEGIN_S, end_s), 3) for _ in range(count))
     return tuple(Strike(at, rng.choice(kinds).draw(rng, scene)) for at in times)

@@ -17,8 +17,9 @@ from mesh.effects import Address, Effect
 from mesh.swim_options import SwimOptions
 from node.core import NodeCore, NodeOptions
 from sim.host import Host
-from sim.network import Groups, Network, Rule, partition
+from sim.network import Network
 from sim.pipe import Pipes
+from sim.rule import Groups, Rule, partition
 from sim.trace import Trace
 
 if TYPE_CHECKING:
@@ -75,14 +76,27 @@ class World:
         self.clients: list[Client] = []
         self.struck: dict[str, int] = {}
         """How often each kind of fault has struck."""
+        self.bitten: dict[str, int] = {}
+        """How often each kind has had an effect: on a packet, a process, a machine."""
+        self.excused: frozenset[str] = frozenset()
+        """Checks that the faults of this run break by their nature."""
+        self.excuses: dict[str, int] = {}
+        """How often each of those would have failed."""
+        self.reached: dict[str, int] = {}
+        """How often each state that checks are about has been seen."""
+        self.lives: dict[str, list[Host]] = {}
+        """The hosts of each node id, once for each life, the last one at the end."""
         self.watch: Callable[[float], None] = lambda _time: None
         """Called now and then with the virtual time, for whoever shows progress."""
         self.checks = checks
         self.trace = Trace(self.options.keep_trace)
-        self.network = Network(seed, lambda: self.time, self.at, self.options.network)
+        self.network = Network(
+            seed, lambda: self.time, self.at, self.options.network, bite=lambda kind: self.bite(kind)
+        )
         self.pipes = Pipes(self.network, lambda: self.time, self.at)
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._planned = 0
+        self._moves = 0
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
@@ -98,6 +112,13 @@ class World:
         host = Host(self, name, address, replicas, known)
         self.hosts[name] = self.network.hosts[address] = host
         return host
+
+    def move(self, host: Host) -> None:
+        """Give a machine another address, as DHCP or a new rack does."""
+        self._moves += 1
+        del self.network.hosts[host.address]
+        host.address = (f"10.200.{self._moves >> 8 & 255}.{self._moves & 255}", PORT)
+        self.network.hosts[host.address] = host
 
     def cluster(
         self, count: int, workers: int | None = None, seeds: int = 2, apart_s: float = STARTS_APART_S
@@ -115,6 +136,11 @@ class World:
     def running(self) -> list[Host]:
         """Hosts whose node is up and not stopped."""
         return [host for host in self.hosts.values() if host.core is not None and not host.paused]
+
+    @property
+    def well(self) -> list[Host]:
+        """Those of them that are in reach of the others, and mean to stay."""
+        return [host for host in self.hosts.values() if host.is_well]
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -157,11 +183,26 @@ class World:
             self.run_for(every_s)
         return self.time - start
 
+    def bite(self, kind: str) -> None:
+        """Count an effect of a kind of fault."""
+        self.bitten[kind] = self.bitten.get(kind, 0) + 1
+
     # -- watching ---------------------------------------------------------------------------------
 
     def note(self, who: str, event: str, **fields: object) -> None:
         """Add a line to the trace."""
         self.trace.write(self.time, who, event, tuple(fields.items()))
+
+    def doubt(self, check: str, message: str) -> None:
+        """A check does not hold: end the run, unless the faults excuse it. Raises Violation."""
+        if check in self.excused:
+            self.excuses[check] = self.excuses.get(check, 0) + 1
+        else:
+            self.fail(check, message)
+
+    def reach(self, what: str) -> None:
+        """Count that something was seen to happen that a check is about."""
+        self.reached[what] = self.reached.get(what, 0) + 1
 
     def fail(self, check: str, message: str) -> NoReturn:
         """A check has failed: say so in the trace, and end the run. Raises Violation."""

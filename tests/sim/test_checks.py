@@ -208,7 +208,11 @@ def test_datagram_size_catches_one_byte_too_many():
 
 
 def test_false_death_catches_a_death_where_none_should_be():
-    assert caught((3.0, Partition(("node-4",), 4.0)), false_death=True) == "false_death"
+    class Cut(Partition):
+        breaks = ()
+
+    assert caught((3.0, Partition(("node-4",), 4.0)), end_s=10.0) == ""
+    assert caught((3.0, Cut(("node-4",), 4.0))) == "false_death"
 
 
 # -- liveness -------------------------------------------------------------------------------------

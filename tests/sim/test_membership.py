@@ -5,7 +5,7 @@ import pytest
 from mesh.member import Liveness
 from sim.checks import safety
 from sim.liveness import disagreement
-from sim.network import Rule
+from sim.rule import Rule
 from sim.world import World, WorldOptions
 
 ROUGH = Rule(delay_s=0.0005, jitter_s=0.02, loss=0.07)
@@ -15,9 +15,10 @@ def agree(world: World, within_s: float) -> float:
     return world.await_none("views_agree", lambda: disagreement(world), within_s)
 
 
-def formed(count: int, seed: int = 1, network: Rule | None = None, false_death: bool = True) -> World:
+def formed(count: int, seed: int = 1, network: Rule | None = None, excused: tuple[str, ...] = ()) -> World:
     options = WorldOptions(network=network) if network else WorldOptions()
-    world = World(seed, options, safety(false_death))
+    world = World(seed, options, safety())
+    world.excused = frozenset(excused)
     world.cluster(count, workers=1)
     world.run_for(count * 0.05)
     agree(world, 5.0)
@@ -29,7 +30,7 @@ def liveness(world: World, observer: str, subject: str) -> Liveness:
 
 
 def test_three_nodes_see_each_other_within_half_a_second_of_the_last_start():
-    world = World(1, checks=safety(false_death=True))
+    world = World(1, checks=safety())
     world.cluster(3)
     world.run_for(0.1)
     assert agree(world, 0.5) > 0.0
@@ -56,7 +57,7 @@ def test_a_node_that_restarts_at_once_is_its_new_self_everywhere():
 
 @pytest.mark.parametrize("minority", [1, 2])
 def test_a_partition_heals_without_help(minority: int):
-    world = formed(5, false_death=False)
+    world = formed(5, excused=("false_death",))
     names = tuple(world.hosts)
     with world.partition(names[:minority], names[minority:]):
         world.run_for(6.0)
@@ -65,7 +66,7 @@ def test_a_partition_heals_without_help(minority: int):
 
 
 def test_a_node_that_is_cut_off_alone_buries_nobody_after_its_silence():
-    world = formed(5, false_death=False)
+    world = formed(5, excused=("false_death",))
     with world.partition(("node-4",), ("node-0", "node-1", "node-2", "node-3")):
         world.run_for(30.0)
         dead = [m for m in world["node-4"].core.swim.members() if m.liveness is Liveness.DEAD]
@@ -92,7 +93,7 @@ def test_a_pause_costs_the_paused_its_good_name_and_nobody_else():
 
 @pytest.mark.slow
 def test_a_hundred_nodes_under_loss_and_jitter_bury_the_five_that_died_and_nobody_else():
-    world = World(7, WorldOptions(network=ROUGH), safety(false_death=True))
+    world = World(7, WorldOptions(network=ROUGH), safety())
     names = world.cluster(100, workers=3, apart_s=0.01)
     world.run_for(1.0)
     assert agree(world, 5.0) > 0.0

@@ -1,12 +1,14 @@
 """The network and its streams: each promise of theirs, with two owners that only listen."""
 
+import itertools
 from functools import partial
 
 import attrs
 import pytest
 
-from sim.network import Network, Rule, condition, partition
+from sim.network import MTU_BYTES, TAIL_FACTOR_MAX, Network
 from sim.pipe import RETRANSMIT_S, WINDOW_BYTES, End, Pipes
+from sim.rule import Burst, Rule, condition, partition
 from sim.stream import Stream, random_of, seed_of
 from sim.world import World
 
@@ -23,6 +25,7 @@ class Ear:
     lab: "Lab"
     powered: bool = True
     listening: bool = True
+    seen_as: tuple[str, int] | None = None
     stopped: bool = False
     heard: list[tuple[float, object]] = attrs.Factory(list)
     ends: list[End] = attrs.Factory(list)
@@ -102,6 +105,85 @@ def test_duplicates_come_twice_and_jitter_reorders():
     got = Lab(Rule(delay_s=0.001, jitter_s=0.01, duplicate=0.5)).flood(200)
     assert 270 < len(got) < 330
     assert [int(n) for n in got] != sorted(int(n) for n in got)
+
+
+def test_bursts_lose_in_runs():
+    burst = Burst(begin=0.05, end=0.2)
+    lab = Lab(Rule(delay_s=0.001, burst=burst))
+    got = [int(what) for what in lab.flood(2000)]
+    gaps = [after - before - 1 for before, after in itertools.pairwise(got) if after - before > 1]
+    assert 2000 * 0.7 < len(got) < 2000 * 0.9
+    assert 3 < sum(gaps) / len(gaps) < 8
+
+
+def test_a_clog_holds_everything_and_lets_it_go_at_once():
+    lab = Lab()
+    lab.network.lay("clog", Rule(clog=True))
+    lab.flood(5)
+    assert lab.two.heard == []
+    lab.network.lift("clog")
+    lab.world.run_for(0.01)
+    assert [what for _, what in lab.two.heard] == [b"0", b"1", b"2", b"3", b"4"]
+    assert lab.network.statistics.longest_s > 1.9
+
+
+def test_reordered_datagrams_are_overtaken_and_a_tail_is_long_and_rare():
+    got = [int(what) for what in Lab(Rule(delay_s=0.001, reorder=0.3, reorder_s=0.01)).flood(100)]
+    assert sorted(got) == list(range(100)) != got
+    lab = Lab(Rule(delay_s=0.001, tail=0.1, tail_s=0.05))
+    lab.flood(200)
+    assert 0.05 < lab.network.statistics.longest_s <= 0.001 + 0.05 * TAIL_FACTOR_MAX
+
+
+def test_a_replay_comes_once_more_and_late():
+    lab = Lab(Rule(delay_s=0.001, replay=1.0, replay_s=1.0))
+    assert sorted(lab.flood(10)) == sorted([str(number).encode() for number in range(10)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "becomes"),
+    [
+        (Rule(flip=1.0, unchecked=True), lambda data: len(data) == 8 and data != b"12345678"),
+        (Rule(truncate=1.0), lambda data: b"12345678".startswith(data) and len(data) < 8),
+        (Rule(oversize=1.0), lambda data: data.startswith(b"12345678") and len(data) > MTU_BYTES),
+    ],
+    ids=["flip", "truncate", "oversize"],
+)
+def test_what_is_spoilt_arrives_spoilt(trouble: Rule, becomes):
+    lab = Lab(attrs.evolve(trouble, delay_s=0.001))
+    for _ in range(20):
+        lab.network.send(lab.one, THERE, b"12345678")
+    lab.world.run_for(1.0)
+    assert len(lab.two.heard) >= 15
+    assert all(becomes(what) for _, what in lab.two.heard)
+
+
+def test_a_kernel_drops_what_its_checksum_finds_flipped():
+    lab = Lab(Rule(flip=1.0))
+    assert lab.flood(5) == []
+    assert lab.network.statistics.checksum == 5
+
+
+def test_a_black_hole_swallows_the_large_and_a_cut_of_datagrams_spares_streams():
+    lab = Lab(Rule(delay_s=0.001, mtu_bytes=100))
+    lab.network.send(lab.one, THERE, bytes(101))
+    lab.network.send(lab.one, THERE, bytes(100))
+    lab.world.run_for(0.1)
+    assert [len(what) for _, what in lab.two.heard] == [100]
+    lab = Lab(Rule(delay_s=0.001, udp_cut=True))
+    lab.dial()
+    assert lab.flood(3) == []
+    assert lab.one.heard[0][1] == "opened"
+
+
+def test_what_is_hit_counts_for_the_fault_that_hit_it():
+    bites: list[str] = []
+    lab = Lab()
+    lab.network.bite = bites.append
+    lab.network.lay("one", Rule(cut=True, by="Storm"))
+    lab.network.lay("two", Rule(targets=frozenset(("elsewhere",)), cut=True, by="Other"))
+    lab.flood(3)
+    assert bites == ["Storm"] * 3
 
 
 def test_a_cut_is_one_way_and_healing_ends_it():
