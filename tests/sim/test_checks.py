@@ -107,9 +107,10 @@ def corrupting(corrupt: Callable[[Members, Member], Member]) -> Callable[..., ob
     honest = Members.apply
 
     def apply(self: Members, new: Member, now_s: float) -> object:
-        for node, row in self._rows.items():
-            if node not in (self._me, new.node):
-                self._rows[node] = corrupt(self, row)
+        for row in self.all():
+            spoilt = row if row.node in (self._me, new.node) else corrupt(self, row)
+            if spoilt != row:
+                self._put(row, spoilt, now_s)
         return honest(self, new, now_s)
 
     return apply
