@@ -10,8 +10,8 @@ it does not know and a newer one fills in what is missing. Golden files in
 `tests/mesh/golden` hold the bytes still; `docs/reference/wire-datagrams.md` is compared
 with the tables below by a test.
 
-Key id 0 means unsealed, allowed on loopback only. Any other key id announces the sealed
-layout (random session, counter, AEAD over the items), which this version does not read.
+Key id 0 means unsealed: what loopback meshes send, what travels inside TLS, and what comes out of
+`mesh.seal`, which owns the layout of packets with any other key id.
 """
 
 import ipaddress
@@ -51,6 +51,10 @@ UNSEALED = 0
 HEADER_BYTES = 2
 DATAGRAM_BYTES_MAX = 1400
 """Fits an Ethernet frame through most tunnels (memberlist's UDP buffer size)."""
+SEAL_BYTES_MAX = 42
+"""Most that sealing adds to a packet (`mesh.envelope`: 30, and 12 of a cookie at first)."""
+PACKET_BYTES_MAX = DATAGRAM_BYTES_MAX - SEAL_BYTES_MAX
+"""What a sender fills, sealed or not."""
 RELIABLE_BYTES_MAX = 2**20
 """Body of one gossip frame on a link: a snapshot of 1,024 members of 1,000 bytes."""
 ACCOUNT_BYTES_MAX = 1000

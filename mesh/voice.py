@@ -200,4 +200,4 @@ def _chunks(items: list[bytes], limit_bytes: int) -> Iterator[list[bytes]]:
 
 
 def _room(items: list[bytes]) -> int:
-    return codec.DATAGRAM_BYTES_MAX - codec.HEADER_BYTES - sum(map(len, items))
+    return codec.PACKET_BYTES_MAX - codec.HEADER_BYTES - sum(map(len, items))

@@ -8,7 +8,7 @@ and in the simulator.
 """
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -39,6 +39,10 @@ from node.policy.engines import EngineOptions, Engines, EngineState, Replica
 from node.policy.publication import Publication
 from node.switchboard import Output, Switchboard
 
+if TYPE_CHECKING:
+    from mesh.keyring import Keyring
+    from mesh.seal import Seal
+
 ENTRY_KINDS = frozenset((Kind.OPEN, Kind.CANCEL))
 """Frames that an entry sends; all other flight verbs come from workers."""
 
@@ -63,8 +67,15 @@ class NodeOptions:
 class NodeCore:
     """One node. Construct it, call `start`, then feed it inputs; every method returns effects."""
 
-    def __init__(self, me: Member, models: dict[str, str], options: NodeOptions, rng: random.Random) -> None:
-        """`models` maps each replica's name to the model it serves."""
+    def __init__(
+        self,
+        me: Member,
+        models: dict[str, str],
+        options: NodeOptions,
+        rng: random.Random,
+        seal: "Seal | None" = None,
+    ) -> None:
+        """`models` maps each replica's name to the model it serves. With a `seal`, no datagram is clear."""
         self.options = options
         self.swim = Swim(options.swim, me, random.Random(rng.getrandbits(64)))
         self.links = Links(_hello(me), options.links, self._is_in_use)
@@ -77,8 +88,9 @@ class NodeCore:
         self._publication = Publication(options.publish_s, options.publish_min_s)
         self._engine_links = EngineLinks(self.engines, self._publication.changed)
         self._switchboard = Switchboard(
-            self.swim, self.links, self.forwarder, self.relay, self._engine_links, self._publish
+            self.swim, self.links, self.forwarder, self.relay, self._engine_links, self._publish, seal
         )
+        self.seal = seal
         self._settle = self._switchboard.settle
         self.decode_errors = 0
         """Frames of peers whose bodies meant nothing; dropped."""
@@ -194,6 +206,7 @@ class NodeCore:
             "relay": {"tickets": len(self.relay.tickets)},
             "links": {"open": len(self.links), "lag_s": self.links.lag_s},
             "frames": {"decode_errors": self.decode_errors + self._engine_links.nonsense},
+            "seal": self.seal.snapshot() if self.seal is not None else {},
             "engines": {
                 r.name: {"state": r.state.value, "deaths": r.deaths} for r in self.engines.replicas.values()
             },
@@ -215,7 +228,18 @@ class NodeCore:
 
     def receive(self, now: Now, data: bytes, source: Address) -> list[Effect]:
         """Take a datagram."""
-        return self._settle(now, self.swim.receive(now, data, source))
+        if self.seal is None:
+            return self._settle(now, self.swim.receive(now, data, source))
+        packet, source, effects = self.seal.receive(now, data, source)
+        if packet is None:
+            return effects
+        return effects + self._settle(now, self.swim.receive(now, packet, source))
+
+    def rekey(self, now: Now, keyring: "Keyring") -> list[Effect]:
+        """Seal and open with other keys from now on. Only a node that seals can."""
+        assert self.seal is not None
+        self.seal.rekey(now, keyring)
+        return [Report("rekeyed", (("keys", ", ".join(str(key.id) for key in keyring.keys)),))]
 
     def link_accepted(self, now: Now) -> tuple[LinkId, list[Effect]]:
         """A peer has connected; return the link's name."""

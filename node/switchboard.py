@@ -6,10 +6,11 @@ effects, for the driver, in the order in which they must be carried out.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
-from mesh.effects import LOCAL, Effect, LinkId, Report, SendFrame, SendReliable
+from mesh.effects import LOCAL, Effect, LinkId, Report, SendDatagram, SendFrame, SendReliable
 from mesh.facts import (
     EngineLost,
     EngineReady,
@@ -30,6 +31,9 @@ from mesh.relay import Relay, SendEngine
 from mesh.swim import Swim
 from node.policy.engine_links import EngineLinks
 
+if TYPE_CHECKING:
+    from mesh.seal import Seal  # 20 ms of start-up, for those who have a key
+
 Output = Effect | Fact | SendEngine
 
 SETTLE_STEPS_MAX = 100_000
@@ -47,6 +51,8 @@ class Switchboard:
     _engine_links: EngineLinks
     _publish: Callable[[Now], list[Output]]
     """Tells the mesh how loaded this node is."""
+    _seal: "Seal | None" = None
+    """Seals datagrams, where the mesh has a key."""
 
     def settle(self, now: Now, outputs: list[Output]) -> list[Effect]:
         """Carry what a sub-core said to whoever it is for, until only effects are left, in order."""
@@ -78,6 +84,8 @@ class Switchboard:
                 | EngineLost()
             ):
                 pending += self._tell(now, output, effects)[::-1]
+            case SendDatagram(address, data) if self._seal is not None:
+                effects += self._seal.send(now, address, data)
             case _:
                 effects.append(output)
 

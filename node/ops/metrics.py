@@ -22,6 +22,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "http_refused": ("code",),
     "ops_answers": ("route", "status"),
     "ops_refused": ("code",),
+    "seal_rejected": ("reason",),
 }
 """Names of the labels that stand below a place in the tree."""
 
@@ -34,6 +35,8 @@ GAUGES = frozenset(
         "links_open",
         "ops_connections",
         "relay_tickets",
+        "seal_held",
+        "seal_waiting",
         "swim_digest",
         "swim_health",
         "swim_lag_s",

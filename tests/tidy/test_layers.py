@@ -46,7 +46,8 @@ class Room:
 ROOMS = (
     Room("mesh shells", "mesh.net.", "attrs trio mesh"),
     Room("mesh codec", "mesh.codec mesh.wire", "attrs msgpack mesh", "mesh.net", pure=True),
-    Room("mesh seal", "mesh.seal", "attrs cryptography mesh", "mesh.net", pure=True),
+    Room("mesh seal", "mesh.seal mesh.sessions mesh.keyring mesh.authority",
+         "attrs cryptography mesh", "mesh.net", pure=True),
     Room("mesh cores", "mesh.", "attrs mesh", "mesh.net", pure=True),
     Room("kernels", "kernels.", "attrs numpy torch triton kernels"),
     Room("node cores", "node.core node.switchboard node.policy.",
