@@ -3,7 +3,7 @@
 A key file has one key per line, `ID KEY`: an id of 1 to 255, which travels in the clear, and
 32 random bytes in base64 or hex. The first line seals; every line opens. To rotate: add the new
 key below on every node, then move it to the top on every node, then take the old one away on
-every node; a ring that knows both sides of each step loses no packet.
+every node; a ring that knows both sides of each step hears everybody throughout.
 
 Everything else is derived from the secret by HKDF-SHA256 (RFC 5869) under a name of its own, so
 that no derived key says anything about another, or about the secret.

@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mesh.bucket import Bucket
 from mesh.codec import DATAGRAM_BYTES_MAX, UNSEALED, VERSION
-from mesh.cookie import COOKIE_BYTES, SLOT_S, Cookies
+from mesh.cookie import COOKIE_BYTES, COUNTER_BYTES, SLOT_S, Cookies
 from mesh.effects import Address, Effect, Report, SendDatagram
 from mesh.envelope import (
     ANSWER_BYTES_MIN,
@@ -78,6 +78,8 @@ OVERLAP_S = 60.0
 """For so long packets to our last session are opened too."""
 SKEW_MAX_S = 60.0
 """Clocks that differ by more are counted and told."""
+COOKIE_COUNTER_MAX = 256**COUNTER_BYTES - 1
+"""Far above SESSION_PACKETS_MAX: no honest counter is cut."""
 TELL_S = 10.0
 """One report for each reason in this time."""
 
@@ -335,8 +337,10 @@ class Seal:
             return []
         self.statistics.challenged += 1
         header = self._header(Kind.CHALLENGE)
-        answered = word(why, unword(data[10:HEADER_BYTES])[1])
-        told = self._cookies.bake(now.mono, source, data[2:10]) + wall_ms(now.wall)
+        counter = unword(data[10:HEADER_BYTES])[1]
+        answered = word(why, counter)
+        told = self._cookies.bake(now.mono, source, data[2:10], counter & COOKIE_COUNTER_MAX)
+        told += wall_ms(now.wall)
         bound = header + data[2:10] + self._label + answered
         return [SendDatagram(source, header + answered + self._aead.encrypt(nonce(header), told, bound))]
 
@@ -385,24 +389,26 @@ class Seal:
         if told is None:
             return self._refuse(now, "forged", source)
         del self._sent[answered]
-        peer = self._met(now, data, aead, counter, peer)
         if peer is None:
+            peer = Peer(data[2:10], data[1], aead, ReplayWindow(counter), now.mono)
+        else:
+            peer.window.note(counter)
+            self._heard(now, peer)
+        if not self._take_in(now, peer, sent[0]):
             return self._refuse(now, "full", source)
         peer.cookie, peer.cookie_at = told[:COOKIE_BYTES], now.mono
         peer.confirmed = why != Why.STRANGER
-        self._sessions.route(peer, sent[0])
         effects = self._compare_clocks(now, told[COOKIE_BYTES:], source)
         return None, source, effects + self._present(now, peer, *sent, Why(min(why, Why.WELL)))
 
-    def _met(self, now: Now, data: bytes, aead: AESGCM, counter: int, peer: Peer | None) -> Peer | None:
-        """The session of an authentic packet that the caller has opened; None if there is no room for it."""
-        if peer is not None:
-            peer.window.note(counter)
-            self._heard(now, peer)
-            return peer
-        peer = Peer(data[2:10], data[1], aead, ReplayWindow(counter), now.mono)
-        self.statistics.sessions += 1
-        return peer if self._sessions.admit(now.mono, peer) else None
+    def _take_in(self, now: Now, peer: Peer, address: Address) -> bool:
+        """An authentic session is at an address; False if there is no room for another."""
+        if peer.session not in self._sessions.peers:
+            if not self._sessions.admit(now.mono, peer):
+                return False
+            self.statistics.sessions += 1
+        self._sessions.route(peer, address)
+        return True
 
     def _present(
         self, now: Now, peer: Peer, address: Address, packet: bytes | None, why: Why
@@ -423,23 +429,19 @@ class Seal:
         body_at = HEADER_BYTES + COOKIE_BYTES
         if len(data) < SHORTEST_BYTES + COOKIE_BYTES:
             return self._refuse(now, "malformed", source)
-        if not self._cookies.is_good(data[HEADER_BYTES:body_at], now.mono, source, data[2:10]):
+        floor = self._cookies.floor(data[HEADER_BYTES:body_at], now.mono, source, data[2:10])
+        if floor is None:
             if peer is None:
                 return self._stranger(now, data, source, "stale_cookie")
             return self._open(now, data, source, peer, body_at)
         if peer is not None:
             return self._admit_again(now, data, source, peer, body_at)
         aead = AESGCM(key.session_key(data[2:10]))
-        packet = self._unseal(now, aead, data, body_at)
-        if packet is None:
-            return self._refuse(now, "forged", source)
-        peer = self._met(now, data, aead, unword(data[10:HEADER_BYTES])[1], None)
-        if peer is None:
-            return self._refuse(now, "full", source)
-        peer.confirmed = True
-        self._sessions.route(peer, source)
-        self.statistics.opened += 1
-        return (PACKET_HEADER + packet if packet else None), source, []
+        peer = Peer(data[2:10], data[1], aead, ReplayWindow(floor), now.mono, confirmed=True)
+        packet, reason = self._read(now, data, peer, body_at)
+        if not reason and not self._take_in(now, peer, source):
+            packet, reason = None, "full"
+        return self._refuse(now, reason, source) if reason else (packet, source, [])
 
     def _admit_again(self, now: Now, data: bytes, source: Address, peer: Peer, body_at: int) -> Received:
         packet, reason = self._read(now, data, peer, body_at)

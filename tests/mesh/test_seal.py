@@ -184,6 +184,19 @@ def test_who_copies_a_packet_from_elsewhere_does_not_turn_the_answers_to_itself(
     assert b.seal.send(talk.now(), thief, b"\1\0x")[0].data[10] >> 6 == 2  # a knock: nobody is known there
 
 
+def test_packets_that_were_sent_after_a_knock_open_in_any_order():
+    talk = Talk()
+    a, b = talk.add("a"), talk.add("b")
+    for number in range(sealing.WAITING_PACKETS):
+        talk.post("a", b.address, bytes([number]))
+    knock = talk.wire[0][2]
+    (challenge,) = talk.deliver(a.address, b.address, knock)
+    admissions = talk.deliver(b.address, a.address, challenge)
+    for data in reversed(admissions):
+        talk.deliver(a.address, b.address, data)
+    assert sorted(text for text, _ in b.got) == [bytes([n]) for n in range(sealing.WAITING_PACKETS)]
+
+
 # -- rotation --------------------------------------------------------------------------------------
 
 
