@@ -10,12 +10,31 @@ import attrs
 import torch
 from torch import Tensor
 
-from kernels import attention, attention_triton, linear, probe, rms_norm, rope, sample, swiglu
+from kernels import (
+    attention,
+    attention_triton,
+    linear,
+    linear_scaled,
+    linear_triton,
+    probe,
+    rms_norm,
+    rope,
+    sample,
+    swiglu,
+)
 from kernels.attention import Batch, Geometry, Span
 from kernels.linear import Linear
 from kernels.op import Op
 
-OPS: tuple[Op, ...] = (rms_norm.OP, rope.OP, swiglu.OP, linear.OP, attention_triton.OP, sample.OP)
+OPS: tuple[Op, ...] = (
+    rms_norm.OP,
+    rope.OP,
+    swiglu.OP,
+    linear_triton.OP,
+    linear_scaled.OP,
+    attention_triton.OP,
+    sample.OP,
+)
 
 ROWS_MULTIPLES = (4, 8, 16)
 """Fillings of attention's rows to try, cheapest first. Four pass on AVX-512, AMX asks for eight in fp32."""

@@ -68,9 +68,16 @@ NEEDS = {
         "sm_100": r"\bUTC\w*MMA\b",
         "gfx942": r"\bv_mfma_",
     },
+    "narrow matrix": {
+        "sm_80": r"\bIMMA\b",
+        "sm_90": r"\b(IMMA|IGMMA|QGMMA)\b",
+        "sm_100": r"\bIMMA\b|\bUTC\w*MMA\b",
+        "gfx942": r"\bv_mfma_i32\w*i8\b",
+    },
 }
 """What a kernel may need, as patterns of machine instructions: 16-byte reads of global memory; products on
-matrix units; those in the form that feeds them from shared memory, where there is one (wgmma, tcgen05)."""
+matrix units; those in the form that feeds them from shared memory, where there is one (wgmma, tcgen05); those of
+eight-bit integers or floats."""
 
 WORKERS_MAX = 8
 """Processes that compile; each has imported torch, which takes 300 MB."""
@@ -101,6 +108,7 @@ def verdicts() -> Iterator[Verdict]:
         for place, build in enumerate(builds)
         for index in range(len(build.launches()))
         for chip in CHIPS
+        if not build.chips or chip.name in build.chips
     ]
     workers = min(WORKERS_MAX, os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
@@ -175,6 +183,9 @@ _POINTEES = {
     torch.bfloat16: "bf16",
     torch.int32: "i32",
     torch.int64: "i64",
+    torch.int8: "i8",
+    torch.uint8: "u8",
+    torch.float8_e4m3fn: "fp8e4nv",
 }
 
 

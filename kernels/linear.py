@@ -98,6 +98,7 @@ OP = Op(
         _case("odd sizes", 7, 97, 33, biased=True),
         _case("no rows", 0, 64, 32),
         _case("sliced", 17, 2500, 130, biased=True),
+        _case("many rows", 200, 1100, 300, biased=True),
     ),
     roundings=4,
 )

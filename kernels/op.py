@@ -31,6 +31,8 @@ class Build:
 
     name: str
     launches: Callable[[], tuple[Launch, ...]]
+    chips: tuple[str, ...] = ()
+    """Names of the gate's chips that have this form; all if empty (e4m3 is not on an A100 or MI300X)."""
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import kernels
-from kernels import Span, attention_triton
+from kernels import Span, attention_triton, linear_scaled, linear_triton
 from kernels.op import Case, normal
 
 LENGTH, PAGE = 75, 16
@@ -26,10 +26,19 @@ def prepare() -> None:
     os.environ["TRITON_INTERPRET"] = "1"
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)  # also fills what torch.empty returns
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, _convert_float
+
+    def values(operand):
+        narrow = operand.dtype.scalar.is_fp8()
+        return (
+            _convert_float(operand.data, operand.dtype, tl.float16, None).view(np.float16)
+            if narrow
+            else operand.data
+        )
 
     def dot(_builder, a, b, d, _precision, _imprecise):
-        rows = np.matmul(a.data[:, None, :], b.data, dtype=d.data.dtype)[:, 0]
+        rows = np.matmul(values(a)[:, None, :], values(b), dtype=d.data.dtype)[:, 0]
         return TensorHandle(rows + d.data, d.dtype.scalar)
 
     InterpreterBuilder.create_dot = dot
@@ -53,7 +62,12 @@ def computed(op: str, name: str, dtype: torch.dtype) -> tuple[np.ndarray, list[n
     inputs = arguments(op, name, dtype)
     implementations = next(one.implementations for one in kernels.OPS if one.name == op)
     result = implementations["triton"](*inputs)
-    return result.numpy(), [each.numpy() for each in inputs if isinstance(each, torch.Tensor)]
+    return result.numpy(), [array(each) for each in inputs if isinstance(each, torch.Tensor)]
+
+
+def array(tensor: torch.Tensor) -> np.ndarray:
+    """The values, or the bytes of a dtype that numpy does not have."""
+    return (tensor.view(torch.uint8) if tensor.dtype is torch.float8_e4m3fn else tensor).numpy()
 
 
 def attended(
@@ -79,3 +93,30 @@ def attended(
     rows = torch.cat([q[:shift], *(q[start : start + count] for start, count in cuts)])
     attention_triton.CHUNK = 2 * PAGE
     return attention_triton.attention_triton(rows, cache, spans, 40**-0.5)[shift:].numpy()
+
+
+def multiplied(form: str, dtype: torch.dtype, first: int = 0, count: int = 140) -> np.ndarray:
+    """Rows [first, first + count) of a linear layer of three slices, in the form for few rows or for many."""
+    source = torch.Generator().manual_seed(7)
+    x, weight = normal(source, dtype, 140, 2100), normal(source, dtype, 150, 2100)
+    rows = x[first : first + count]
+    y = torch.empty(count, 150, dtype=dtype)
+    if form == "whole":
+        launches = [linear_triton.whole_launch(rows, weight, None, y, 3)]
+    else:
+        launches = linear_triton.split_launches(rows, weight, None, y)
+    for launch in launches:
+        launch.run()
+    return y.numpy()
+
+
+def multiplied_narrow(programs: int, narrow: torch.dtype, first: int = 0, count: int = 140) -> np.ndarray:
+    """As `multiplied`, of int8 or e4m3 rows; one program takes the form for many rows, a thousand the other."""
+    source = torch.Generator().manual_seed(7)
+    q, scale = linear_scaled.quantise(normal(source, torch.float32, 140, 2100), narrow)
+    weight, w_scale = linear_scaled.quantise(normal(source, torch.float32, 150, 2100), narrow)
+    y = torch.empty(count, 150)
+    some = slice(first, first + count)
+    for launch in linear_scaled.scaled_launches(q[some], scale[some], weight, w_scale, None, y, programs):
+        launch.run()
+    return y.numpy()

@@ -97,6 +97,26 @@ def test_a_row_of_attention_has_the_same_bits_however_it_is_computed(
         assert np.array_equal(interpreter(child.attended, cuts, dtype), whole[rows])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_of_a_linear_has_the_same_bits_in_either_form_and_any_company(
+    interpreter: Interpreter, dtype: torch.dtype
+):
+    whole = interpreter(child.multiplied, "whole", dtype)
+    assert np.array_equal(interpreter(child.multiplied, "split", dtype), whole)
+    for form in ("whole", "split"):
+        alone = interpreter(child.multiplied, form, dtype, 77, 1)
+        assert np.array_equal(alone, whole[77:78])
+
+
+@pytest.mark.parametrize("narrow", [torch.int8, torch.float8_e4m3fn], ids=str)
+def test_a_row_of_eight_bits_has_the_same_bits_in_either_form_and_any_company(
+    interpreter: Interpreter, narrow: torch.dtype
+):
+    whole = interpreter(child.multiplied_narrow, 1, narrow)
+    assert np.array_equal(interpreter(child.multiplied_narrow, 1000, narrow), whole)
+    assert np.array_equal(interpreter(child.multiplied_narrow, 1, narrow, 77, 1), whole[77:78])
+
+
 def test_where_the_pages_lie_does_not_matter(interpreter: Interpreter):
     cuts, dtype = [(70, 1), (0, 40)], torch.float16
     moved = interpreter(child.attended, cuts, dtype, (1, 3, 4, 6, 8))
