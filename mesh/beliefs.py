@@ -116,7 +116,7 @@ class Beliefs:
         assert new.node != self._me, "only we give an account of ourselves"
         if new.liveness is Liveness.SUSPECT:
             self._accuse(now, new, update.accusers)
-        elif new.liveness is Liveness.DEAD and self._trusts(new):
+        elif new.liveness is Liveness.DEAD and self._options.two_verdicts and self._trusts(new):
             self._accuse(now, attrs.evolve(new, liveness=Liveness.SUSPECT), update.accusers)
             self._condemned[new.node] = new.identity
             self.probe(now, new.node)
@@ -127,7 +127,8 @@ class Beliefs:
         """The suspect is out of time: it dies if we cannot reach it either, else it gets as long again."""
         row = self.live_peer(node)
         assert row is not None, "a case is closed when its member goes"
-        if self._detector.is_quarantined(node) and not self._is_deaf(now):
+        sure = not self._options.two_verdicts or self._detector.is_quarantined(node)
+        if sure and not self._is_deaf(now):
             self._bury(now, row)
             return
         self._keep_case(attrs.evolve(self._cases[node], started_at=now.mono))
@@ -196,7 +197,7 @@ class Beliefs:
             self._open_case(now, after.identity, accusers)
         self._voice.spread(now, after)
         doubtful = after.liveness is Liveness.SUSPECT or self._detector.is_quarantined(after.node)
-        if doubtful and self._me not in accusers:
+        if doubtful and self._options.two_verdicts and self._me not in accusers:
             self.probe(now, after.node)
 
     def _open_case(self, now: Now, suspect: Identity, accusers: tuple[str, ...]) -> None:

@@ -27,8 +27,6 @@ from mesh.now import Now
 from mesh.probe import Phase, Probe, RoundTrip, timeout_s
 from mesh.swim_options import SwimOptions
 
-VERDICT_TIMEOUTS = 4
-"""A round lasts at least so many direct timeouts: one direct, and a relayed ask, ping, ack, ack."""
 NACK_SHARE = 0.8
 """Part of the asker's patience after which a helper says nack (Lifeguard section IV-A)."""
 RELAY_TIMEOUT_MAX_S = 10.0
@@ -101,7 +99,7 @@ class Detector:
         self._round_trips: dict[str, RoundTrip] = {}
         self._heard_at: dict[str, float] = {}
         self._quarantined: dict[str, str] = {}
-        self.health = LocalHealth(options.health_max)
+        self.health = LocalHealth(options.health_max, options.health_counts_nacks)
         self.heard_anybody_at: float | None = None
         self.rounds_started = 0
         self.rounds_failed = 0
@@ -175,13 +173,13 @@ class Detector:
     def relay_due(self, nonce: int) -> list[Finding]:
         """A relayed ping was not answered."""
         relay = self._relays.pop(nonce)
-        return [Say(relay.address, Nack(self._me, relay.nonce), relay.asker)]
+        return [Say(relay.address, Nack(self._me, relay.nonce), relay.asker)] if self._options.nacks else []
 
     def heard(self, now: Now, node: str) -> list[Finding]:
         """Something authentic came from `node`."""
         self.heard_anybody_at = now.mono
         row = self._members.get(node)
-        if row is None or not row.is_live:
+        if row is None or not row.is_live or not self._options.traffic_counts:
             return []
         self._heard_at[node] = now.mono
         return [QuarantineLifted(node)] if self._quarantined.pop(node, None) is not None else []
@@ -211,8 +209,9 @@ class Detector:
 
     def verdict_s(self, node: str, lag_s: float = 0.0) -> float:
         """Seconds that a round with `node` takes to fail."""
-        lag_s = min(lag_s, self._options.lag_max_s)
-        least_s = max(self._options.verdict_min_s, VERDICT_TIMEOUTS * self._timeout_s(node), 4 * lag_s)
+        options = self._options
+        lag_s = min(lag_s, options.lag_max_s)
+        least_s = max(options.verdict_min_s, options.verdict_timeouts * self._timeout_s(node), 4 * lag_s)
         return least_s * self.health.multiplier
 
     def _timeout_s(self, node: str) -> float:
@@ -255,7 +254,10 @@ class Detector:
         self._end(probe)
         self.rounds_failed += 1
         self.health.round_failed(len(probe.helpers), len(probe.nackers))
-        return [*self._quarantine(probe.target.node, "no answer"), RoundFailed(probe.target)]
+        failed = RoundFailed(probe.target)
+        if not self._options.two_verdicts:
+            return [failed]
+        return [*self._quarantine(probe.target.node, "no answer"), failed]
 
     def _quarantine(self, node: str, reason: str) -> list[Finding]:
         if node in self._quarantined:

@@ -20,6 +20,8 @@ class LocalHealth:
     """The score, between 0 and `score_max`."""
 
     score_max: int = 8
+    counts_nacks: bool = False
+    """Whether each missing nack moves the score by one, as in memberlist, or all of them together."""
     score: int = attrs.field(default=0, init=False)
 
     @property
@@ -33,7 +35,8 @@ class LocalHealth:
 
     def round_failed(self, helpers: int, nacks: int) -> None:
         """A probe round failed after `helpers` were asked and `nacks` of them said so."""
-        self._move(0 if 0 < helpers <= nacks else 1)
+        missing = max(0, helpers - nacks) if helpers else 1
+        self._move(missing if self.counts_nacks else min(1, missing))
 
     def refuted(self) -> None:
         """Somebody doubted us, and we are alive."""

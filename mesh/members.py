@@ -178,21 +178,22 @@ class Members:
             self._cursor = 0
         return None
 
-    def sample(self, count: int, excluding: Container[str] = ()) -> list[Member]:
-        """At most `count` members drawn at random among those alive. O(count), O(n) where few may be drawn."""
+    def sample(self, count: int, excluding: Container[str] = (), suspects: bool = False) -> list[Member]:
+        """At most `count` members drawn at random among those alive, and suspect if told so. O(count), O(n) where few may be drawn."""
+        worst = Liveness.SUSPECT if suspects else Liveness.ALIVE
         picked: list[Member] = []
         if self._live > SCAN_MAX:
             for _ in range(DRAWS * count):
                 row = self.ranked(self._rng.randrange(self._live))
-                if self._may_draw(row, excluding) and row not in picked:
+                if self._may_draw(row, excluding, worst) and row not in picked:
                     picked.append(row)
                     if len(picked) == count:
                         return picked
-        pool = [row for rank in range(self._live) if self._may_draw(row := self.ranked(rank), excluding)]
+        pool = [row for rank in range(self._live) if self._may_draw(row := self.ranked(rank), excluding, worst)]
         return self._rng.sample(pool, min(count, len(pool)))
 
-    def _may_draw(self, row: Member, excluding: Container[str]) -> bool:
-        return row.liveness is Liveness.ALIVE and row.node != self._me and row.node not in excluding
+    def _may_draw(self, row: Member, excluding: Container[str], worst: Liveness) -> bool:
+        return row.liveness <= worst and row.node != self._me and row.node not in excluding
 
     def _make_room(self) -> bool:
         if len(self) < self._members_max:

@@ -3,6 +3,9 @@
 import attrs
 
 DAY_S = 86_400.0
+FOREVER_S = 1e9
+MEMBERLIST_RETRANSMITS = 2.45
+"""ceil(2.45 * ln 129) = 12 = 4 * ceil(log10 129): memberlist's limit at the paper's 128 members."""
 
 
 @attrs.frozen
@@ -24,9 +27,12 @@ class SwimOptions:
     probe_timeout_max_s: float = 1.0
     """Greatest patience for a direct answer. Bounds a round on a terrible path."""
     verdict_min_s: float = 0.5
-    """Least length of a round: verdict = max(this, 4 * timeout, 4 * the peer's advertised lag),
-    stretched by local health. Shorter: sooner quarantine; a busy peer is quarantined in error,
-    which costs only that router a detour until one ack."""
+    """Least length of a round: verdict = max(this, verdict_timeouts * timeout, 4 * lag), stretched by
+    local health. Shorter: sooner quarantine; a busy peer is quarantined in error, which costs
+    only that router a detour until one ack."""
+    verdict_timeouts: float = 4.0
+    """A round lasts at least so many direct timeouts: one direct, and a relayed ask, ping, ack, ack.
+    0 leaves `verdict_min_s` alone to decide, as memberlist does (a round is one period long)."""
     helpers: int = 3
     """Members asked to probe indirectly (SWIM's k). At 5 % loss, 3 leave 1e-3 false rounds."""
     lag_max_s: float = 1.0
@@ -35,6 +41,9 @@ class SwimOptions:
     """While rumours wait, so often `gossip_fanout` members are sent some. Costs nothing when idle."""
     gossip_fanout: int = 3
     """Members per gossip round. More: faster spread, more packets per rumour."""
+    gossip_to_suspects: bool = False
+    """Whether gossip rounds may choose suspects too, as memberlist's do. Off: every packet goes to
+    who probably hears it; the suspect is told by the pings of those who doubt it."""
     retransmit_factor: float = 3.0
     """Each rumour is sent ceil(factor * ln(n + 1)) times by each node (SWIM's lambda): at 3, about
     n^-4 of the members miss it, whom the digest then finds."""
@@ -47,7 +56,23 @@ class SwimOptions:
     """Independent accusers beyond the first that bring the timeout to its least (Lifeguard's K);
     at most n - 2 are expected."""
     health_max: int = 8
-    """Greatest local health score: timeouts and period stretch up to this + 1 (Lifeguard's S)."""
+    """Greatest local health score: timeouts and period stretch up to this + 1 (Lifeguard's S); 0
+    switches local health off. More: a sick node is slower to accuse, and slower to detect."""
+    health_counts_nacks: bool = False
+    """Whether each missing nack adds one to the score, as in memberlist, or a failed round one at most.
+    On: a mass failure, whose dead are helpers too, makes the healthy slow to notice the rest."""
+    nacks: bool = True
+    """Whether helpers that get no answer say so (Lifeguard section IV-A). One packet per indirect probe that
+    fails; without it a failed round cannot tell a dead target from our own deafness."""
+    buddy: bool = True
+    """Whether a ping tells its target that it is suspect (Lifeguard section IV-C). About 40 bytes on pings to
+    suspects; without it the suspect must wait for gossip before it can refute."""
+    two_verdicts: bool = True
+    """Whether quarantine is a verdict of its own, and death needs a failed round, or a lost link, of our
+    own. Off: SWIM's and Lifeguard's law, where anybody's rumour of death is believed and a timeout
+    alone kills. On: each suspicion costs each node one round of its own."""
+    traffic_counts: bool = True
+    """Whether anything that a member sends saves it from a failed round, or an ack alone, as in SWIM."""
     pause_tolerance_s: float = 1.0
     """A tick later than this means that this process was paused: it blames itself, not its peers.
     About two verdicts. Lower: an overloaded loop keeps forgiving and detects nothing."""
@@ -87,6 +112,75 @@ class SwimOptions:
     one node in a hundred misses it and has it after its next probe of the owner; more: repeats."""
     leave_fanout: int = 32
     """Members told directly by one who leaves; gossip tells the rest."""
+
+    @classmethod
+    def plain_swim(cls, alpha: float = 5.0) -> "SwimOptions":
+        """SWIM as memberlist ran it for the Lifeguard paper (arXiv 1707.00788, section V): its baseline.
+
+        Probe period 1 s, timeout 500 ms, a round as long as the period, k = 3, a shuffled round robin of
+        each node's own, TCP beside the indirect probes, gossip to 3 members each 200 ms, 12 sends of a
+        rumour at n = 128 (memberlist: 4 * ceil(log10(n + 1))). A suspect has alpha * log10(n) seconds,
+        whoever and however many accuse it. Nothing of ours is on: no shared timetable, no measured timeouts,
+        no verdict of our own, no digest, no care for pauses.
+
+        Args:
+            alpha: the suspicion multiplier. Lower: sooner death, more false ones.
+
+        """
+        return cls(
+            probe_period_s=1.0,
+            shared_probing=False,
+            probe_timeout_min_s=0.5,
+            probe_timeout_initial_s=0.5,
+            probe_timeout_max_s=0.5,
+            verdict_min_s=1.0,
+            verdict_timeouts=0.0,
+            lag_max_s=0.0,
+            gossip_period_s=0.2,
+            gossip_fanout=3,
+            gossip_to_suspects=True,
+            retransmit_factor=MEMBERLIST_RETRANSMITS,
+            suspicion_factor=alpha,
+            suspicion_max_factor=1.0,
+            confirmations=0,
+            health_max=0,
+            nacks=False,
+            buddy=False,
+            two_verdicts=False,
+            traffic_counts=False,
+            pause_tolerance_s=FOREVER_S,
+            silence_s=FOREVER_S,
+            heal_period_s=FOREVER_S,
+            sync_armed_max=0,
+        )
+
+    @classmethod
+    def lha_probe(cls, alpha: float = 5.0) -> "SwimOptions":
+        """Lifeguard's first part alone (Tables IV and V, "LHA-Probe"): local health, with nacks."""
+        return attrs.evolve(cls.plain_swim(alpha), health_max=8, health_counts_nacks=True, nacks=True)
+
+    @classmethod
+    def lha_suspicion(cls, alpha: float = 5.0, beta: float = 6.0) -> "SwimOptions":
+        """Lifeguard's second part alone ("LHA-Suspicion"): timeouts that shrink with each accuser, K = 3."""
+        return attrs.evolve(cls.plain_swim(alpha), suspicion_max_factor=beta, confirmations=3)
+
+    @classmethod
+    def buddy_system(cls, alpha: float = 5.0) -> "SwimOptions":
+        """Lifeguard's third part alone ("Buddy System"): a ping tells a suspect that it is one."""
+        return attrs.evolve(cls.plain_swim(alpha), buddy=True)
+
+    @classmethod
+    def lifeguard(cls, alpha: float = 5.0, beta: float = 6.0) -> "SwimOptions":
+        """Lifeguard whole, as the paper ran it inside memberlist: all three parts on top of `plain_swim`.
+
+        Args:
+            alpha: least suspicion = alpha * log10(n) periods. The paper's tables IV and V use 5.
+            beta: greatest suspicion = beta * least: what a lone accuser must wait. Higher: fewer false
+                deaths by sick nodes, slower ones where few can accuse.
+
+        """
+        parts = attrs.evolve(cls.lha_probe(alpha), suspicion_max_factor=beta, confirmations=3)
+        return attrs.evolve(parts, buddy=True)
 
     @classmethod
     def local(cls) -> "SwimOptions":

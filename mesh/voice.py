@@ -88,7 +88,7 @@ class Voice:
         options, live = self._options, self._members.live
         items = [codec.item(say.message)]
         row = self._members.get(say.to)
-        if row is not None and row.liveness is not Liveness.ALIVE:
+        if row is not None and row.liveness is not Liveness.ALIVE and options.buddy:
             items.append(self.account(row))
         items += self._load_marks(now, say.message)
         items += self._rumours.fill(_room(items), sends_max(live, options.retransmit_factor))
@@ -169,11 +169,12 @@ class Voice:
 
     def gossip_due(self, now: Now, excluding: tuple[str, ...]) -> None:
         """One gossip round, to members outside `excluding`; the next is set while rumours wait."""
-        for peer in self._members.sample(self._options.gossip_fanout, excluding):
+        options = self._options
+        for peer in self._members.sample(options.gossip_fanout, excluding, options.gossip_to_suspects):
             if self._rumours:
                 self.say(now, Say(peer.address, Gossip(self._me), peer.node))
         if self._rumours and self._members.live > 1:
-            self._agenda.set(GossipTimer.GOSSIP, now.mono + self._options.gossip_period_s)
+            self._agenda.set(GossipTimer.GOSSIP, now.mono + options.gossip_period_s)
 
     def _load_marks(self, now: Now, message: Message) -> list[bytes]:
         held = [self._loads.held_of(message.target)] if isinstance(message, Ping) else []
