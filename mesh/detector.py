@@ -110,6 +110,11 @@ class Detector:
         """Ids of the quarantined, longest first."""
         return tuple(self._quarantined)
 
+    @property
+    def open_rounds(self) -> int:
+        """How many rounds are under way."""
+        return len(self._rounds)
+
     def is_quarantined(self, node: str) -> bool:
         """Whether this node has stopped trusting `node` to answer."""
         return node in self._quarantined

@@ -179,7 +179,7 @@ class Members:
         return None
 
     def sample(self, count: int, excluding: Container[str] = (), suspects: bool = False) -> list[Member]:
-        """At most `count` members drawn at random among those alive, and suspect if told so. O(count), O(n) where few may be drawn."""
+        """At most `count` of those alive, or suspect if told so, at random. O(count), O(n) if few may be drawn."""
         worst = Liveness.SUSPECT if suspects else Liveness.ALIVE
         picked: list[Member] = []
         if self._live > SCAN_MAX:
@@ -189,7 +189,8 @@ class Members:
                     picked.append(row)
                     if len(picked) == count:
                         return picked
-        pool = [row for rank in range(self._live) if self._may_draw(row := self.ranked(rank), excluding, worst)]
+        everybody = map(self.ranked, range(self._live))
+        pool = [row for row in everybody if self._may_draw(row, excluding, worst)]
         return self._rng.sample(pool, min(count, len(pool)))
 
     def _may_draw(self, row: Member, excluding: Container[str], worst: Liveness) -> bool:

@@ -92,7 +92,14 @@ class PeriodTimer(enum.Enum):
 class Swim:
     """The membership core of one node."""
 
-    def __init__(self, options: SwimOptions, me: Member, rng: random.Random, known: Roll = NOBODY) -> None:
+    def __init__(
+        self,
+        options: SwimOptions,
+        me: Member,
+        rng: random.Random,
+        known: Roll = NOBODY,
+        agenda: Agenda | None = None,
+    ) -> None:
         """Begin as a mesh of one, or with accounts of others that are believed from the start.
 
         Args:
@@ -101,6 +108,7 @@ class Swim:
             rng: the only source of randomness; the same seed and inputs give the same outputs.
             known: accounts of other nodes that are believed from the start, at most `members_max`
                 with our own; shared, not copied.
+            agenda: where its deadlines are kept; an empty one.
 
         Raises:
             LimitError: the account is too large for a datagram.
@@ -112,7 +120,7 @@ class Swim:
         self._options = options
         self._node = me.node
         self._rng = rng
-        self._agenda = Agenda()
+        self._agenda = Agenda() if agenda is None else agenda
         self._tally = Tally()
         self._begun = False
         self._leaving = False

@@ -88,7 +88,7 @@ class Voice:
         options, live = self._options, self._members.live
         items = [codec.item(say.message)]
         row = self._members.get(say.to)
-        if row is not None and row.liveness is not Liveness.ALIVE and options.buddy:
+        if row is not None and _is_told(row, options.buddy):
             items.append(self.account(row))
         items += self._load_marks(now, say.message)
         items += self._rumours.fill(_room(items), sends_max(live, options.retransmit_factor))
@@ -198,6 +198,11 @@ def _chunks(items: list[bytes], limit_bytes: int) -> Iterator[list[bytes]]:
             chunk, room = [], limit_bytes - len(item)
         chunk.append(item)
     yield chunk
+
+
+def _is_told(row: Member, buddy: bool) -> bool:
+    """Whether a member is told what is believed of it: the dead always, for else they never come back."""
+    return not row.is_live or (buddy and row.liveness is Liveness.SUSPECT)
 
 
 def _room(items: list[bytes]) -> int:

@@ -1,0 +1,109 @@
+"""The experiments of the Lifeguard paper: the model of the blocked node, and what a cell shows."""
+
+import json
+
+import pytest
+
+from mesh.beliefs import CaseKey
+from mesh.member import Liveness
+from mesh.swim_options import SwimOptions
+from sim.crowd import Crowd
+from sim.crowd_options import CrowdOptions
+from sim.goroutines import Goroutines, LoopAgenda
+from sim.papers import campaign, main, read, report
+from sim.papers_cells import CONFIGURATIONS, Cell, grid, run
+from sim.papers_report import quantile
+
+
+def test_a_held_agenda_lets_suspicions_run_out_and_nothing_else():
+    agenda = LoopAgenda()
+    agenda.set("probe", 1.0)
+    agenda.set(CaseKey("a"), 2.0)
+    agenda.hold()
+    agenda.set("gossip", 1.5)
+    agenda.set(CaseKey("b"), 3.0)
+    assert "probe" in agenda
+    assert agenda.at("gossip") == 1.5
+    assert list(agenda.due(9.0)) == [CaseKey("a"), CaseKey("b")]
+    agenda.cancel("gossip")
+    agenda.release()
+    assert agenda.next_deadline() == 1.0
+    assert list(agenda.due(9.0)) == ["probe"]
+
+
+def blocked(duration_s, seed=1):
+    crowd = Crowd(seed, CrowdOptions(SwimOptions.plain_swim(), core=Goroutines))
+    crowd.form(16)
+    crowd.run_for(5.5)
+    crowd.block(1)
+    crowd.call(1, "hold")
+    crowd.run_for(duration_s)
+    before = crowd.core(1).statistics().rounds_failed
+    crowd.call(1, "release")
+    crowd.unblock(1)
+    return crowd, crowd.core(1).statistics().rounds_failed - before
+
+
+@pytest.mark.parametrize("duration_s", [2.5, 16.0])
+def test_a_probe_that_was_stuck_for_longer_than_its_round_accuses_one_member(duration_s):
+    crowd, failed = blocked(duration_s)
+    assert failed == 1, "one loop is stuck in one round, however long"
+    suspects = [row for row in crowd.core(1).members() if row.liveness is Liveness.SUSPECT]
+    assert len(suspects) == 1
+
+
+def test_a_probe_that_was_stuck_for_a_moment_accuses_nobody():
+    assert blocked(0.3)[1] == 0
+
+
+def test_a_stuck_member_that_nobody_waits_for_is_dead_and_comes_back():
+    crowd, _ = blocked(16.0)
+    assert crowd.run_until(crowd.converged, within_s=10.0) is not None
+    assert [fact for _, _, fact in crowd.log if getattr(fact, "event", "") == "refuted"]
+
+
+@pytest.mark.parametrize("configuration", ["swim", "lifeguard", "lan"])
+def test_a_blocked_member_is_detected_by_all(configuration):
+    outcome = run(Cell("threshold", configuration, 2, 16384), members=16)
+    assert len(outcome.first_s) == len(outcome.all_s) == 2
+    assert all(
+        0 < first <= everywhere for first, everywhere in zip(outcome.first_s, outcome.all_s, strict=True)
+    )
+    assert outcome.false_at_healthy == 0
+
+
+def test_a_cell_is_the_same_in_every_run_and_its_schedule_in_every_configuration():
+    cell = Cell("threshold", "swim", 2, 16384)
+    assert run(cell, members=8) == run(cell, members=8)
+    assert cell.seed == Cell("threshold", "lan", 2, 16384).seed != Cell("threshold", "swim", 3, 16384).seed
+
+
+def test_a_campaign_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("sim.papers_cells.MEMBERS", 8)
+    cells = [Cell("threshold", "lan", 1, 128, repetition=index) for index in range(3)]
+    out = tmp_path / "cells.jsonl"
+    campaign(cells[:1], out, 1)
+    before = out.read_text()
+    campaign(cells, out, 1)
+    assert out.read_text().startswith(before)
+    assert {cell for cell, _ in read([out])} == set(cells)
+    assert "| lan |" in report(read([out]))
+    assert all(json.loads(line)["configuration"] == "lan" for line in out.read_text().splitlines())
+
+
+def test_the_grid_is_the_papers():
+    assert len(grid("interval", "swim", 10)) == 4320
+    assert len(grid("threshold", "swim", 10)) == 9 * 2 * 10, (
+        "shorter blocks than the least suspicion show nothing"
+    )
+
+
+def test_a_quantile_is_a_value_that_was_seen():
+    assert quantile(range(1000), 0.999) == 999
+    assert quantile([3.0], 0.5) == 3.0
+
+
+def test_an_unknown_configuration_is_refused_with_a_hint(capsys):
+    assert main(["threshold", "--configurations", "raft"]) == 2
+    assert "hint: " in capsys.readouterr().err
+    assert "lifeguard" in CONFIGURATIONS
