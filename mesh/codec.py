@@ -14,7 +14,7 @@ Key id 0 means unsealed: what loopback meshes send, what travels inside TLS, and
 `mesh.seal`, which owns the layout of packets with any other key id.
 """
 
-import ipaddress
+import functools
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,11 +22,34 @@ from typing import Any
 import attrs
 import msgpack
 
-from mesh.effects import Address
+from mesh import pulse
 from mesh.errors import DecodeError, LimitError
-from mesh.identity import GENERATION_MAX, INCARNATION_MAX, NODE_DIGITS, Identity
+from mesh.identity import GENERATION_MAX, INCARNATION_MAX, Identity
+from mesh.kinds import (
+    ADDRESS,
+    BOUND,
+    COUNT,
+    DIGEST,
+    FLAG,
+    LIVENESS,
+    NODE,
+    NONCE,
+    SPAN_KIND,
+    SPEED,
+    Field,
+    Layout,
+    blob,
+    from_array,
+    many,
+    need,
+    nested,
+    ratio,
+    text,
+    to_array,
+    uint,
+)
 from mesh.load import AGE_MS_MAX, LoadHeld, LoadMark, LoadRecord, LoadStill, ModelLoad
-from mesh.member import Liveness, Member
+from mesh.member import Member
 from mesh.messages import (
     Ack,
     Gossip,
@@ -40,7 +63,6 @@ from mesh.messages import (
     Reconcile,
     Snapshot,
     Span,
-    SpanKind,
     Sync,
     Update,
 )
@@ -63,173 +85,13 @@ ITEMS_MAX = 8192
 """Items in one packet, known or not: a full snapshot has about 2,050."""
 SPAN_BYTES_MAX = 512
 """Marks of one span: 128 of 4 bytes."""
-NONCE_MAX = 2**48 - 1
-DIGEST_BYTES = 8
+MARKS_BYTES_MAX = 48
+"""What follows the message of an idle packet: two marks."""
+MARKS_MAX = 1024
+"""Such endings whose meaning is remembered, and marks whose bytes are."""
 
+_HEADER = bytes((VERSION, UNSEALED))
 _ITEM = struct.Struct(">BH")
-_REQUIRED = object()
-
-
-@attrs.frozen
-class Kind:
-    """How one sort of field is written, and how it is read from anything at all."""
-
-    label: str
-    """What the reference page calls it."""
-    write: Callable[[Any], Any]
-    """From the value of a field to what msgpack packs."""
-    read: Callable[[Any], Any]
-    """From anything msgpack unpacks to the value; raises DecodeError."""
-
-
-@attrs.frozen
-class Field:
-    """One element of a layout."""
-
-    name: str
-    kind: Kind
-    default: Any = _REQUIRED
-    """Stands in when an older sender leaves the element out."""
-
-
-@attrs.frozen
-class Layout:
-    """The array that one class of values becomes."""
-
-    build: type
-    fields: tuple[Field, ...]
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _need(holds: bool, what: str, value: Any) -> None:
-    if not holds:
-        raise DecodeError(f"`{value!r:.60}` is not {what}")
-
-
-def uint(value_max: int) -> Kind:
-    """An integer from 0 to `value_max`; booleans are not integers here."""
-    label = f"uint <= {value_max}"
-
-    def read(value: Any) -> int:
-        _need(type(value) is int and 0 <= value <= value_max, label, value)
-        return value
-
-    return Kind(label, _same, read)
-
-
-def text(chars_max: int) -> Kind:
-    """A string of at most `chars_max` characters."""
-    label = f"string, {chars_max} characters at most"
-
-    def read(value: Any) -> str:
-        _need(type(value) is str and len(value) <= chars_max, label, value)
-        return value
-
-    return Kind(label, _same, read)
-
-
-def ratio(value_max: float) -> Kind:
-    """A finite number from 0 to `value_max`, single precision."""
-    label = f"number from 0 to {value_max:g}"
-
-    def read(value: Any) -> float:
-        _need(type(value) in (int, float) and 0 <= value <= value_max, label, value)
-        return float(value)
-
-    return Kind(label, _same, read)
-
-
-def blob(bytes_max: int) -> Kind:
-    """A byte string of at most `bytes_max` bytes."""
-    label = f"{bytes_max} bytes at most"
-
-    def read(value: Any) -> bytes:
-        _need(type(value) is bytes and len(value) <= bytes_max, label, value)
-        return value
-
-    return Kind(label, _same, read)
-
-
-def many(kind: Kind, items_max: int) -> Kind:
-    """An array of at most `items_max` values of one kind."""
-    label = f"array of {items_max} at most: {kind.label}"
-
-    def read(value: Any) -> tuple[Any, ...]:
-        _need(type(value) is tuple and len(value) <= items_max, label, value)
-        return tuple(map(kind.read, value))
-
-    return Kind(label, lambda values: [kind.write(value) for value in values], read)
-
-
-def nested(layout: Layout) -> Kind:
-    """A value with a layout of its own."""
-
-    def read(value: Any) -> Any:
-        return _from_array(layout, value)
-
-    return Kind(f"array: {layout.build.__name__}", lambda value: _to_array(layout, value), read)
-
-
-def _read_flag(value: Any) -> bool:
-    _need(type(value) is bool, "a boolean", value)
-    return value
-
-
-def _read_digest(value: Any) -> bytes:
-    _need(type(value) is bytes and len(value) == DIGEST_BYTES, f"{DIGEST_BYTES} bytes", value)
-    return value
-
-
-def _read_node(value: Any) -> str:
-    _need(type(value) is int and 0 < value < 2**64, "a node id", value)
-    return f"{value:0{NODE_DIGITS}x}"
-
-
-def _read_liveness(value: Any) -> Liveness:
-    _need(type(value) is int and Liveness.ALIVE <= value <= Liveness.LEFT, "a liveness", value)
-    return Liveness(value)
-
-
-def _read_bound(value: Any) -> str:
-    _need(type(value) is int and 0 <= value < 2**64, "an end of a range of ids", value)
-    return f"{value:0{NODE_DIGITS}x}"
-
-
-def _read_span_kind(value: Any) -> SpanKind:
-    _need(type(value) is int and SpanKind.COMPARE <= value <= SpanKind.WANTED, "a kind of span", value)
-    return SpanKind(value)
-
-
-def _read_address(value: Any) -> Address:
-    """Numeric only: a name would make the sender's socket resolve it, for anybody who asks."""
-    _need(type(value) is tuple and len(value) >= 2, "an address", value)
-    host, port = value[:2]
-    _need(type(port) is int and 0 < port < 2**16, "a port", port)
-    _need(type(host) is str and _is_numeric(host), "a numeric host", host)
-    return (host, port)
-
-
-def _is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-NODE = Kind("node id as uint64", lambda node: int(node, 16), _read_node)
-FLAG = Kind("boolean", _same, _read_flag)
-DIGEST = Kind(f"{DIGEST_BYTES} bytes", _same, _read_digest)
-ADDRESS = Kind("array: numeric host, port", list, _read_address)
-LIVENESS = Kind("0 alive, 1 suspect, 2 dead, 3 left", int, _read_liveness)
-BOUND = Kind("uint64", lambda bound: int(bound, 16), _read_bound)
-SPAN_KIND = Kind("0 compare, 1 held, 2 wanted", int, _read_span_kind)
-NONCE = uint(NONCE_MAX)
-COUNT = uint(2**32 - 1)
-SPEED = ratio(1e12)
 
 _SOURCE = Field("source", NODE)
 
@@ -291,6 +153,9 @@ LOAD_RECORD = Layout(
 LOAD_MARK = Layout(LoadMark, LOAD_RECORD.fields[:4])
 """The beginning of a load record, which is all that is read of one that is held already."""
 
+_HELD = Layout(LoadHeld, LOAD_RECORD.fields[1:3])
+_STILL = Layout(LoadStill, LOAD_RECORD.fields[1:4])
+
 ITEMS: dict[int, Layout] = {
     1: Layout(Ping, (_SOURCE, Field("nonce", NONCE), Field("target", NODE))),
     2: Layout(Ack, (_SOURCE, Field("nonce", NONCE), Field("digest", DIGEST))),
@@ -313,8 +178,8 @@ ITEMS: dict[int, Layout] = {
     10: Layout(Reconcile, (_SOURCE, Field("salt", uint(2**64 - 1)), Field("depth", uint(255)))),
     32: UPDATE,
     33: LOAD_RECORD,
-    34: Layout(LoadHeld, LOAD_RECORD.fields[1:3]),
-    35: Layout(LoadStill, LOAD_RECORD.fields[1:4]),
+    34: _HELD,
+    35: _STILL,
     36: Layout(
         Span,
         (
@@ -337,14 +202,25 @@ def _nothing_held(_mark: LoadMark) -> bool:
 
 def item(value: Message | Update | LoadRecord | LoadHeld | LoadStill | Span) -> bytes:
     """Encode one item. Raises LimitError when an account exceeds ACCOUNT_BYTES_MAX."""
+    return pulse.item(value) or _item(value)
+
+
+def _item(value: Any) -> bytes:
+    """Encode one item by its layout."""
     number = _TYPES[type(value)]
-    payload = msgpack.packb(_to_array(ITEMS[number], value), use_single_float=True)
+    payload = msgpack.packb(to_array(ITEMS[number], value), use_single_float=True)
     if len(payload) > ACCOUNT_BYTES_MAX:
         raise LimitError(
             f"{type(value).__name__} of {len(payload)} bytes is over the limit of {ACCOUNT_BYTES_MAX}\n"
             "hint: name fewer models or capabilities, or shorten their names"
         )
     return _ITEM.pack(number, len(payload)) + payload
+
+
+@functools.lru_cache(maxsize=MARKS_MAX)
+def held_item(held: LoadHeld) -> bytes:
+    """Encode one mark, which is the same on one ping after another."""
+    return item(held)
 
 
 @attrs.frozen
@@ -364,7 +240,7 @@ class LoadItem:
 
 def load_item(record: LoadRecord) -> LoadItem:
     """Encode a load record, but for its age."""
-    parts = [msgpack.packb(part, use_single_float=True) for part in _to_array(LOAD_RECORD, record)]
+    parts = [msgpack.packb(part, use_single_float=True) for part in to_array(LOAD_RECORD, record)]
     age_at = len(LOAD_MARK.fields) - 1
     head = msgpack.Packer().pack_array_header(len(parts)) + b"".join(parts[:age_at])
     return LoadItem(head, b"".join(parts[age_at + 1 :]))
@@ -372,7 +248,7 @@ def load_item(record: LoadRecord) -> LoadItem:
 
 def packet(items: Iterable[bytes], limit: int = DATAGRAM_BYTES_MAX) -> bytes:
     """Join encoded items, the message first, into one packet of at most `limit` bytes."""
-    data = bytes((VERSION, UNSEALED)) + b"".join(items)
+    data = b"".join((_HEADER, *items))
     if len(data) > limit:
         raise LimitError(f"packet of {len(data)} bytes is over the limit of {limit}")
     return data
@@ -386,42 +262,67 @@ def decode(
     Exactly one message is expected among the items. Of a load record that `is_held` only the
     mark is read.
     """
-    _need(HEADER_BYTES <= len(data) <= limit, f"a packet of {HEADER_BYTES} to {limit} bytes", len(data))
-    _need(data[0] == VERSION, f"version {VERSION}", data[0])
-    _need(data[1] == UNSEALED, "a key that this node has", data[1])
+    if not HEADER_BYTES <= len(data) <= limit:
+        raise DecodeError(f"`{len(data)}` bytes are not a packet of {HEADER_BYTES} to {limit} bytes")
+    if data[0] != VERSION or data[1] != UNSEALED:
+        raise DecodeError(f"version `{data[0]}` or key id `{data[1]}` is not known here")
+    quick = pulse.read(data, HEADER_BYTES)
+    if quick is None:
+        return _decode(data, HEADER_BYTES, [], is_held)
+    message, at = quick
+    if at == len(data):
+        return Packet(message)
+    marks = _marks(data[at:]) if len(data) - at <= MARKS_BYTES_MAX else None
+    if marks is not None:
+        return Packet(message, held=marks[0], still=marks[1])
+    return _decode(data, at, [message], is_held)
+
+
+@functools.lru_cache(maxsize=MARKS_MAX)
+def _marks(tail: bytes) -> tuple[tuple[LoadHeld, ...], tuple[LoadStill, ...]] | None:
+    """What follows the message of an idle packet: marks of load records alone; None if it is something else."""
+    items = _split(tail, 0)
+    if any(ITEMS.get(number) not in (_HELD, _STILL) for number, _ in items):
+        return None
+    marks = [from_array(ITEMS[number], _unpack(payload)) for number, payload in items]
+    held = tuple(mark for mark in marks if isinstance(mark, LoadHeld))
+    return held, tuple(mark for mark in marks if isinstance(mark, LoadStill))
+
+
+def _decode(data: bytes, at: int, messages: list[Any], is_held: Callable[[LoadMark], bool]) -> Packet:
+    """Decode the items from `at` on by their layouts; `messages` are those before."""
     found: dict[type, list[Any]] = {rider: [] for rider in _RIDERS}
-    messages: list[Any] = []
     unknown = 0
-    for number, payload in _split(data):
+    for number, payload in _split(data, at):
         layout = ITEMS.get(number)
         if layout is None:
             unknown += 1
             continue
         value = _read(layout, _unpack(payload), is_held)
         found.get(type(value), messages).append(value)
-    _need(len(messages) == 1, "one message", len(messages))
+    need(len(messages) == 1, "one message", len(messages))
     riders = [tuple(found[rider]) for rider in _RIDERS]
     return Packet(messages[0], *riders, unknown=unknown)
 
 
 def _read(layout: Layout, array: Any, is_held: Callable[[LoadMark], bool]) -> Any:
     if layout is LOAD_RECORD:
-        mark = _from_array(LOAD_MARK, array)
+        mark = from_array(LOAD_MARK, array)
         if is_held(mark):
             return mark
-    return _from_array(layout, array)
+    return from_array(layout, array)
 
 
-def _split(data: bytes) -> list[tuple[int, bytes]]:
+def _split(data: bytes, at: int) -> list[tuple[int, bytes]]:
     items: list[tuple[int, bytes]] = []
-    at = HEADER_BYTES
     while at < len(data):
-        _need(at + _ITEM.size <= len(data), "a whole item header", data[at:])
+        if at + _ITEM.size > len(data):
+            raise DecodeError("an item header is cut short")
         number, length = _ITEM.unpack_from(data, at)
         at += _ITEM.size + length
-        _need(at <= len(data), "a whole item", number)
+        if at > len(data) or len(items) == ITEMS_MAX:
+            raise DecodeError(f"an item is cut short, or there are more than {ITEMS_MAX}")
         items.append((number, data[at - length : at]))
-        _need(len(items) <= ITEMS_MAX, f"{ITEMS_MAX} items at most", len(items))
     return items
 
 
@@ -440,20 +341,3 @@ def _unpack(payload: bytes) -> Any:
         )
     except (ValueError, OverflowError, msgpack.exceptions.UnpackException) as error:
         raise DecodeError(f"not msgpack: {error!r:.80}") from None
-
-
-def _to_array(layout: Layout, value: Any) -> list[Any]:
-    return [field.kind.write(getattr(value, field.name)) for field in layout.fields]
-
-
-def _from_array(layout: Layout, array: Any) -> Any:
-    _need(type(array) is tuple, f"an array: {layout.build.__name__}", array)
-    values = {}
-    for index, field in enumerate(layout.fields):
-        if index < len(array):
-            values[field.name] = field.kind.read(array[index])
-        elif field.default is not _REQUIRED:
-            values[field.name] = field.default
-        else:
-            raise DecodeError(f"{layout.build.__name__} lacks `{field.name}`")
-    return layout.build(**values)

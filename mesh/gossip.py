@@ -6,11 +6,16 @@ Invariants: one rumour per member, the newest (so at most as many as there are m
 those sent least go first, so a fresh rumour overtakes a stale one.
 """
 
+import functools
 import math
 
 import attrs
 
+SIZES_MAX = 256
+"""Sizes of the mesh for which the number of sends is remembered."""
 
+
+@functools.lru_cache(maxsize=SIZES_MAX)
 def sends_max(members: int, factor: float) -> int:
     """How often each node passes a rumour on: ceil(factor * ln(members + 1)), at least 1."""
     return max(1, math.ceil(factor * math.log(members + 1)))

@@ -168,7 +168,7 @@ class LoadTable:
         self._encode = encode
         self._held: dict[str, _Held] = {}
         self._news: dict[int, dict[str, _Held]] = {}
-        """Those that have been sent so often, by node; emptied as they stop being news."""
+        """Those that have been sent so often, by node; a number of sends that none has is not here."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -249,6 +249,10 @@ class LoadTable:
             return None
         return self._item(mine, now)
 
+    def has_news(self, sends_max: int) -> bool:
+        """Whether any record has been sent fewer than `sends_max` times, of this node or another's."""
+        return any(sends < sends_max for sends in self._news)
+
     def fill(
         self, now: Now, room_bytes: int, budget_bytes: int, sends_max: int, excluding: tuple[str, ...] = ()
     ) -> list[bytes]:
@@ -298,7 +302,9 @@ class LoadTable:
             self._news.setdefault(held.sends, {})[held.record.node] = held
 
     def _unlist(self, held: _Held) -> None:
-        self._news.get(held.sends, {}).pop(held.record.node, None)
+        news = self._news.get(held.sends)
+        if news is not None and news.pop(held.record.node, None) is not None and not news:
+            del self._news[held.sends]
 
 
 def _is_unchanged(new: LoadRecord, old: LoadRecord) -> bool:

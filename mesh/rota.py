@@ -25,6 +25,7 @@ reach everybody within 2n - 3 periods. A clock that is set makes its owner begin
 are counted on the monotonic clock and are never longer than two periods.
 """
 
+import functools
 import hashlib
 import math
 
@@ -37,6 +38,8 @@ PERIODS_APART_MAX = 1
 """A turn may be this many periods early or late (a busy loop, a slewed clock); beyond, the clock was set."""
 WAIT_PERIODS_MAX = 2
 """From the first moment of a period to the last of the next."""
+STRIDES_MAX = 64
+"""Blocks whose permutation is remembered; one node needs the present one and the next."""
 
 
 def offset(period: int, count: int) -> int:
@@ -46,11 +49,18 @@ def offset(period: int, count: int) -> int:
     the block's number and a coprime to the modulus, which is a permutation.
     """
     block, turn = divmod(period, count - 1)
+    step, start = _stride(block, count - 1)
+    return 1 + (step * turn + start) % (count - 1)
+
+
+@functools.lru_cache(maxsize=STRIDES_MAX)
+def _stride(block: int, modulus: int) -> tuple[int, int]:
+    """The a and c of a block."""
     digest = hashlib.blake2b(block.to_bytes(16, "big", signed=True), digest_size=16).digest()
-    step = int.from_bytes(digest[:8], "big") % (count - 1)
-    while math.gcd(step, count - 1) != 1:
+    step = int.from_bytes(digest[:8], "big") % modulus
+    while math.gcd(step, modulus) != 1:
         step += 1
-    return 1 + (step * turn + int.from_bytes(digest[8:], "big")) % (count - 1)
+    return step, int.from_bytes(digest[8:], "big") % modulus
 
 
 def moment(period: int, rank: int, count: int) -> float:

@@ -85,19 +85,15 @@ class Voice:
 
     def say(self, now: Now, say: Say, load: bytes | None = None) -> None:
         """Send one message with as much riding on it as fits; `load` is our record, if it is missed there."""
-        options, live = self._options, self._members.live
         items = [codec.item(say.message)]
         row = self._members.get(say.to)
-        if row is not None and _is_told(row, options.buddy):
+        if row is not None and _is_told(row, self._options.buddy):
             items.append(self.account(row))
-        items += self._load_marks(now, say.message)
-        items += self._rumours.fill(_room(items), sends_max(live, options.retransmit_factor))
-        known = (say.to,)
-        if load is not None and len(load) <= _room(items):
-            items.append(load)
-            known = (say.to, self._me)
-        often = sends_max(live, options.load_retransmit_factor)
-        items += self._loads.fill(now, _room(items), options.load_budget_bytes, often, known)
+        self._mark_loads(now, say.message, items)
+        if self._rumours:
+            often = sends_max(self._members.live, self._options.retransmit_factor)
+            items += self._rumours.fill(_room(items), often)
+        self._add_loads(now, say.to, load, items)
         self._send(say.address, codec.packet(items), say.reliable)
 
     def say_bulk(
@@ -176,10 +172,23 @@ class Voice:
         if self._rumours and self._members.live > 1:
             self._agenda.set(GossipTimer.GOSSIP, now.mono + options.gossip_period_s)
 
-    def _load_marks(self, now: Now, message: Message) -> list[bytes]:
-        held = [self._loads.held_of(message.target)] if isinstance(message, Ping) else []
-        still = self._loads.still(now) if isinstance(message, Ping | Ack) else None
-        return [codec.item(mark) for mark in (*held, still) if mark is not None]
+    def _mark_loads(self, now: Now, message: Message, items: list[bytes]) -> None:
+        kind = type(message)
+        if kind is Ping:
+            items.append(codec.held_item(self._loads.held_of(message.target)))
+        if kind is Ping or kind is Ack:
+            still = self._loads.still(now)
+            if still is not None:
+                items.append(codec.item(still))
+
+    def _add_loads(self, now: Now, to: str, load: bytes | None, items: list[bytes]) -> None:
+        known: tuple[str, ...] = (to,)
+        if load is not None and len(load) <= _room(items):
+            items.append(load)
+            known = (to, self._me)
+        often = sends_max(self._members.live, self._options.load_retransmit_factor)
+        if self._loads.has_news(often):
+            items += self._loads.fill(now, _room(items), self._options.load_budget_bytes, often, known)
 
     def _send(self, address: Address, data: bytes, reliable: bool) -> None:
         self._tally.packets_sent += 1

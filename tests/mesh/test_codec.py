@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mesh import codec
+from mesh import codec, kinds
 from mesh.errors import DecodeError, LimitError
 from mesh.identity import GENERATION_MAX, INCARNATION_MAX, Identity
 from mesh.load import LoadHeld, LoadRecord, LoadStill, ModelLoad
@@ -35,7 +35,7 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "reference" / "wire-datagrams.md"
 
 NODES = st.integers(1, 2**64 - 1).map(lambda number: f"{number:016x}")
-NONCES = st.integers(0, codec.NONCE_MAX)
+NONCES = st.integers(0, kinds.NONCE_MAX)
 ADDRESSES = st.tuples(st.sampled_from(["127.0.0.1", "10.1.2.3", "::1", "fe80::1"]), st.integers(1, 65535))
 COUNTS = st.integers(0, 2**32 - 1)
 
