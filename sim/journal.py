@@ -25,7 +25,8 @@ EVENTS_MAX = 200_000
 """Events of membership that are kept; the rest are only counted."""
 
 MEMBERSHIP = frozenset(
-    "started crashed paused resumed member member_dead quarantined quarantine_lifted refuted left".split()
+    "started crashed paused resumed member:alive member:suspect member:dead member:left member_dead"
+    " quarantined quarantine_lifted refuted".split()
 )
 
 
@@ -86,14 +87,14 @@ class Journal:
     def heard(self, at: float, who: str, event: str, fields: Fields) -> None:
         """Take a line of the trace."""
         values = dict(fields)
-        state = str(values.get("state", ""))
-        key = f"member:{state}" if event == "member" else event
-        self.counts[key] = self.counts.get(key, 0) + 1
         if who == "fault":
             self.faults.append((at, event))
-        elif who == "network" and event == "healed":
+            return
+        key = _key(event, values)
+        self.counts[key] = self.counts.get(key, 0) + 1
+        if who == "network" and event == "healed":
             self.healed_at = at
-        elif event in MEMBERSHIP and len(self.events) < EVENTS_MAX:
+        elif key in MEMBERSHIP and len(self.events) < EVENTS_MAX:
             self.events.append(self._event(at, who, event, fields, values))
 
     def _event(self, at: float, who: str, event: str, fields: Fields, values: dict[str, object]) -> Event:
@@ -141,3 +142,10 @@ class Journal:
         if host.core is None:
             return Sample(datagrams, size, 0, 0)
         return Sample(datagrams, size, len(host.core.relay.tickets), host.core.active)
+
+
+def _key(event: str, values: dict[str, object]) -> str:
+    """Return what an event is counted as."""
+    if event == "member":
+        return f"member:{values['state']}"
+    return "pause_noticed" if "gap_s" in values else event

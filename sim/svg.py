@@ -27,11 +27,14 @@ VALUE_MAX = 1e30
 
 COLOURS = 8
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
-LEFT, RIGHT, TOP, BOTTOM = 64, 28, 34, 46
+LEFT, RIGHT, TOP, BOTTOM = 76, 28, 34, 46
 LEGEND_ROW = 18
-LEGEND_COLUMN = 170
+LEGEND_COLUMN = 215
 ROW_HEIGHT = 18
+LABELLED_ROW = 10
+"""Rows lower than this have no room for their label."""
 LABEL_WIDTH = 120
+LABEL_CHARACTERS = 17
 CHARACTER = 6.6
 """Width of a digit at the size of the labels."""
 
@@ -44,7 +47,7 @@ svg.plot .bg{fill:var(--bg)}svg.plot text{fill:var(--fg)}svg.plot .dim{fill:var(
 svg.plot .title{font-weight:600;font-size:13px}svg.plot .grid{stroke:var(--grid);fill:none}
 svg.plot .axis{stroke:var(--dim);fill:none}svg.plot .line{fill:none;stroke-width:1.8}
 svg.plot .band{stroke:none;opacity:.18}svg.plot .cell{stroke:var(--bg);stroke-width:.5}
-svg.plot .inside{fill:var(--bg);font-size:11px;font-weight:600}
+svg.plot .small{font-size:10px}svg.plot .inside{fill:var(--bg);font-size:11px;font-weight:600}
 """ + "".join(
     f"svg.plot .c{index}{{stroke:var(--c{index});fill:var(--c{index})}}"
     f"svg.plot .line.c{index}{{fill:none}}svg.plot .band.c{index},svg.plot .cell.c{index}{{stroke:none}}"
@@ -119,6 +122,8 @@ class Row:
 
     label: str
     spans: Sequence[Span]
+    under: Sequence[Span] = ()
+    """Drawn as a thin strip below the others."""
 
 
 @attrs.frozen
@@ -424,9 +429,12 @@ def _timeline(timeline: Timeline) -> tuple[str, int]:
     for place, row in enumerate(timeline.rows):
         top = TOP + place * timeline.row_height
         text_y = top + timeline.row_height / 2 + 4
-        if timeline.row_height >= 10:
-            parts.append(_label(LABEL_WIDTH - 6, text_y, row.label, "end", "dim"))
+        if timeline.row_height >= LABELLED_ROW:
+            kind = "dim" if timeline.row_height >= ROW_HEIGHT else "dim small"
+            parts.append(_label(LABEL_WIDTH - 6, text_y, row.label[:LABEL_CHARACTERS], "end", kind))
         parts += (_cell(span, x, top, timeline.row_height) for span in row.spans)
+        strip = max(2, timeline.row_height // 4)
+        parts += (_cell(span, x, top + timeline.row_height - strip - 1, strip + 2) for span in row.under)
     height = bottom + BOTTOM
     if timeline.legend:
         parts += _legend(timeline.legend, timeline.width, height + 4)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sim.__main__ import parser
+from sim.__main__ import COMMANDS, helps
 from sim.faults import FAULTS
 from sim.scenarios import SCENARIOS
 from tests.tidy.tree import ROOT
@@ -14,9 +14,10 @@ def first_line(thing: object) -> str:
     return thing.__doc__.strip().splitlines()[0]
 
 
-def test_the_page_quotes_the_help(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("command", ["sim", *COMMANDS])
+def test_the_page_quotes_the_help(command: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "100")
-    assert parser().format_help().rstrip() in PAGE
+    assert helps()[command].rstrip() in PAGE
 
 
 @pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)

@@ -17,7 +17,7 @@ PRINTERS = ("node/cli/", "tests/", "examples/", "bench/")
 MAY_PRINT = (
     "node/__main__.py",
     "sim/__main__.py",
-    "sim/cli.py",
+    "sim/cli/",
     "sim/papers.py",
     "kernels/gate.py",
     "kernels/bench.py",
