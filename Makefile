@@ -9,11 +9,11 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install $(shell test -t 2 || echo --quiet --quiet)
 
-.PHONY: help run demo sim bench test browser lint docs lock clean
+.PHONY: help run demo sim bench bench-mesh test browser lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 run: $(VENV)/runtime.stamp ## start a three-node mesh on this machine; Ctrl-C stops it
 	@$(PY) -m node mesh --nodes 3 $(ARGS)
@@ -26,6 +26,9 @@ sim: $(VENV)/runtime.stamp ## run the simulator (ARGS="--help" lists what it can
 
 bench: $(VENV)/test.stamp ## measure start-up, first token and decoding beside named peers
 	@$(PY) -m tests.bench $(ARGS)
+
+bench-mesh: $(VENV)/test.stamp ## membership beside serf's, with real processes (root, serf, nftables; ARGS=--quick)
+	@$(PY) -m tests.bench.mesh $(ARGS)
 
 test: $(VENV)/test.stamp browser ## run all tests (ARGS="-m 'not slow'" for the quick ones)
 	@$(PY) -m pytest -q $(ARGS)
