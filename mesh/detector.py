@@ -19,6 +19,7 @@ from mesh.agenda import Agenda
 from mesh.effects import Address
 from mesh.facts import Quarantined, QuarantineLifted
 from mesh.health import LocalHealth
+from mesh.hot import hot
 from mesh.identity import Identity
 from mesh.member import Member
 from mesh.members import Members
@@ -33,7 +34,7 @@ RELAY_TIMEOUT_MAX_S = 10.0
 """Longest that a helper works for one request, whatever the asker claims."""
 
 
-@attrs.frozen
+@hot
 class Say:
     """Send a message to a member; what is believed of `to` rides along (Lifeguard's buddy system)."""
 
@@ -50,14 +51,14 @@ class RoundFailed:
     target: Identity
 
 
-@attrs.frozen
+@hot
 class RoundAnswered:
     """The target, or a helper for it, has answered."""
 
     target: Identity
 
 
-@attrs.frozen
+@hot
 class RoundKey:
     """Agenda key: the deadline of a round."""
 
@@ -214,9 +215,12 @@ class Detector:
 
     def verdict_s(self, node: str, lag_s: float = 0.0) -> float:
         """Seconds that a round with `node` takes to fail."""
+        return self._verdict_s(self._timeout_s(node), lag_s)
+
+    def _verdict_s(self, timeout_s: float, lag_s: float) -> float:
         options = self._options
         lag_s = min(lag_s, options.lag_max_s)
-        least_s = max(options.verdict_min_s, options.verdict_timeouts * self._timeout_s(node), 4 * lag_s)
+        least_s = max(options.verdict_min_s, options.verdict_timeouts * timeout_s, 4 * lag_s)
         return least_s * self.health.multiplier
 
     def _timeout_s(self, node: str) -> float:
@@ -229,8 +233,9 @@ class Detector:
         )
 
     def _new_round(self, now: Now, target: Member, lag_s: float) -> Probe:
-        patience_s = self._timeout_s(target.node) * self.health.multiplier
-        verdict_s = self.verdict_s(target.node, lag_s)
+        timeout_s = self._timeout_s(target.node)
+        patience_s = timeout_s * self.health.multiplier
+        verdict_s = self._verdict_s(timeout_s, lag_s)
         return Probe(target.identity, self._new_nonce(), now.mono, patience_s, verdict_s)
 
     def _new_nonce(self) -> int:

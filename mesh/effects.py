@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from mesh.frames import Frame
+from mesh.hot import hot
 
 Address = tuple[str, int]
 """(numeric IP address, port), as the socket layer reports it."""
@@ -22,7 +23,7 @@ LOCAL: LinkId = 0
 """The link from a node to itself, which is none: no connection ever has this name."""
 
 
-@attrs.frozen
+@hot
 class SendDatagram:
     """Send one UDP datagram; it may be lost. No outcome is reported."""
 

@@ -251,7 +251,7 @@ class LoadTable:
 
     def has_news(self, sends_max: int) -> bool:
         """Whether any record has been sent fewer than `sends_max` times, of this node or another's."""
-        return any(sends < sends_max for sends in self._news)
+        return bool(self._news) and min(self._news) < sends_max
 
     def fill(
         self, now: Now, room_bytes: int, budget_bytes: int, sends_max: int, excluding: tuple[str, ...] = ()

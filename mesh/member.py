@@ -37,6 +37,10 @@ class Liveness(enum.IntEnum):
     """Said goodbye itself. Remembered, not pinged."""
 
 
+_SUSPECT = Liveness.SUSPECT
+"""Looked up once: it is asked of every row of every packet."""
+
+
 @attrs.frozen
 class Member:
     """One account of one node. Only the subject chooses the facts; observers set `liveness`."""
@@ -72,7 +76,7 @@ class Member:
     @property
     def is_live(self) -> bool:
         """Whether it counts as a member: alive or suspect."""
-        return self.liveness <= Liveness.SUSPECT
+        return self.liveness <= _SUSPECT
 
     @property
     def precedence(self) -> tuple[int, int, int]:

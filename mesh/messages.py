@@ -10,11 +10,12 @@ import enum
 import attrs
 
 from mesh.effects import Address
+from mesh.hot import hot
 from mesh.load import LoadHeld, LoadMark, LoadRecord, LoadStill
 from mesh.member import Member
 
 
-@attrs.frozen
+@hot
 class Ping:
     """Are you there? Answered by Ack with the same nonce, by `target` only."""
 
@@ -25,7 +26,7 @@ class Ping:
     """Whom it is for: an address may have passed to another node."""
 
 
-@attrs.frozen
+@hot
 class Ack:
     """The answer to a Ping, or a helper's word that the target has answered it."""
 
@@ -145,7 +146,7 @@ class Update:
     so that one rumour per member carries every independent accusation."""
 
 
-@attrs.frozen
+@hot
 class Packet:
     """What one datagram, or one gossip frame of a link, decodes to."""
 

@@ -5,10 +5,10 @@ clocks, certificates and the shared probing index use `wall`, which an operator
 or NTP may move either way. In the simulator both come from virtual time.
 """
 
-import attrs
+from mesh.hot import hot
 
 
-@attrs.frozen(order=False)
+@hot
 class Now:
     """One instant, as a node sees it."""
 

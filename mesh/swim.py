@@ -313,6 +313,17 @@ class Swim:
 
     def _accept(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:
         self._tally.unknown_items += packet.unknown
+        if packet.updates:
+            self._learn(now, packet)
+        self._hear_loads(now, packet)
+        if packet.message.source == self._node:
+            self._tally.misplaced += 1
+        elif not self._leaving:
+            self._beliefs.weigh(now, self._detector.heard(now, packet.message.source))
+            self._answer(now, packet, source, reliable)
+
+    def _learn(self, now: Now, packet: Packet) -> None:
+        """Merge the accounts of a packet, and then look at what it says of us."""
         returned = self._members.returned
         self._voice.quiet = is_bulk(packet)
         for update in packet.updates:
@@ -324,12 +335,6 @@ class Swim:
                 self._hear_of_me(now, update.member)
         if self._members.returned != returned and self._reunion.met(now):
             self._reconciler.urge(now, packet.message.source)
-        self._hear_loads(now, packet)
-        if packet.message.source == self._node:
-            self._tally.misplaced += 1
-        elif not self._leaving:
-            self._beliefs.weigh(now, self._detector.heard(now, packet.message.source))
-            self._answer(now, packet, source, reliable)
 
     def _hear_loads(self, now: Now, packet: Packet) -> None:
         """Take figures, with the time for which they may have waited in a socket while we did not run."""
@@ -337,8 +342,10 @@ class Swim:
         for record in packet.loads:
             if self._beliefs.live_peer(record.node) is not None:
                 self.loads.observe(now, record, source, waited_s)
-        still = [LoadMark(source, still.generation, still.sequence, still.age_ms) for still in packet.still]
-        for mark in (*packet.repeats, *still):
+        for still in packet.still:
+            mark = LoadMark(source, still.generation, still.sequence, still.age_ms)
+            self.loads.heard_again(now, mark, source, waited_s)
+        for mark in packet.repeats:
             self.loads.heard_again(now, mark, source, waited_s)
 
     def _answer(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:

@@ -87,7 +87,7 @@ class Voice:
         """Send one message with as much riding on it as fits; `load` is our record, if it is missed there."""
         items = [codec.item(say.message)]
         row = self._members.get(say.to)
-        if row is not None and _is_told(row, self._options.buddy):
+        if row is not None and row.liveness and _is_told(row, self._options.buddy):
             items.append(self.account(row))
         self._mark_loads(now, say.message, items)
         if self._rumours:

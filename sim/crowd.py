@@ -256,8 +256,9 @@ class Crowd:
     def run_for(self, seconds: float) -> None:
         """Let virtual time pass."""
         end = self.time + seconds
-        while self._heap and self._heap[0][0] <= end:
-            self.step()
+        heap, step = self._heap, self.step
+        while heap and heap[0][0] <= end:
+            step()
         self.time = end
 
     def run_until(self, holds: Callable[[], bool], within_s: float, every_s: float = 0.0) -> float | None:
@@ -347,21 +348,22 @@ class Crowd:
         self._carry_out(peer, core.tick(peer.tick_now(self.time, deadline)))
 
     def _arm(self, peer: Peer) -> None:
-        due_at = peer.deadline_at
-        if due_at is None or peer.paused:
+        core = peer.core
+        deadline = core.next_deadline() if core is not None else None
+        if deadline is None or peer.paused:
             return
-        due_at = max(due_at, self.time)
+        due_at = deadline - peer.origin_s
         if peer.timer_at is None or due_at < peer.timer_at:
-            peer.timer_at = due_at
+            peer.timer_at = due_at = due_at if due_at > self.time else self.time
             self._push(due_at, peer, None, None, False)
 
     def _arrive(self, peer: Peer, data: bytes, source: Address, reliable: bool) -> None:
         if peer.core is None:
             self.counts.nobody += 1
-        elif (peer.paused or peer.blocked) and not peer.hold(data, source, reliable):
-            self.counts.overflowed += 1
         elif not peer.paused and not peer.blocked:
             self._receive(peer, data, source, reliable)
+        elif not peer.hold(data, source, reliable):
+            self.counts.overflowed += 1
 
     def _drain(self, peer: Peer, most: int) -> None:
         for _ in range(min(most, len(peer.inbox))):
@@ -379,7 +381,8 @@ class Crowd:
 
     def _carry_out(self, peer: Peer, outputs: list[Effect | Fact]) -> None:
         for output in outputs:
-            if isinstance(output, SendDatagram | SendReliable):
+            kind = type(output)
+            if kind is SendDatagram or kind is SendReliable:
                 self._post(peer, output)
             else:
                 self._hear(peer, output)
@@ -396,11 +399,11 @@ class Crowd:
         if peer.blocked:
             peer.outbox.append(output)
             return
-        reliable = isinstance(output, SendReliable)
-        size = len(output.data)
+        reliable = type(output) is SendReliable
+        size, counts = len(output.data), self.counts
         assert size <= (RELIABLE_BYTES_MAX if reliable else DATAGRAM_BYTES_MAX), f"a packet of {size} bytes"
-        self.counts.packets += 1
-        self.counts.bytes += size + IP_UDP_BYTES
+        counts.packets += 1
+        counts.bytes += size + IP_UDP_BYTES
         target = self._at_address.get(output.address)
         if target is None or (reliable and target.core is None):
             self._refuse(peer, output.address, reliable)
