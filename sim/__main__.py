@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sim.cli import run, swarm
+from sim.cli import run, shrink, swarm
 from sim.cli.common import Usage, refuse
 from sim.configuration import ConfigurationError
 
 COMMANDS = {
     "run": (run, "run a scenario, or the same with several seeds"),
     "swarm": (swarm, "run scenarios drawn from many seeds, over all cores"),
+    "shrink": (shrink, "make a scenario that fails as small as possible, and print it as a test"),
 }
 """Name -> (module with `add` and `main`, what it does)."""
 
