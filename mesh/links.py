@@ -73,6 +73,8 @@ class Connection:
     """Where it was dialled to; None if it was accepted."""
     node: str = ""
     """The peer: who it said it is, or until then whom it was dialled for."""
+    proven: str = ""
+    """Whom the peer's certificate names; empty on clear links."""
     greeted: bool = False
     opened: bool = False
     used_at: float = 0.0
@@ -127,6 +129,12 @@ class Links:
         if len(self._connections) > LINKS_MAX:
             return connection.id, self._close(connection, f"more than {LINKS_MAX} links")
         return connection.id, [FlushLink(connection.id)]
+
+    def verified(self, link: LinkId, node: str) -> None:
+        """The certificate of the peer names a node; its hello must say the same."""
+        connection = self._connections.get(link)
+        if connection is not None:
+            connection.proven = node
 
     def opened(self, now: Now, link: LinkId) -> list[Output]:
         """A dial has succeeded."""
@@ -208,6 +216,11 @@ class Links:
             match frame.kind:
                 case Kind.HELLO:
                     outputs += self._greeted(connection)
+                    if connection.id not in self._connections:
+                        return (
+                            [],
+                            outputs,
+                        )  # whoever it is, it is not who it should be: nothing of it is heard
                 case Kind.PING:
                     pong = Pong(Ping.read(frame).token, round(self.lag_s * 1000))
                     connection.link.send(pong.frame())
@@ -226,6 +239,10 @@ class Links:
             return []
         if peer.node == self.hello.node:
             return self._close(connection, "it is this node itself")
+        if connection.proven not in ("", peer.node):
+            return self._close(
+                connection, f"it says it is `{peer.node}`, its certificate `{connection.proven}`"
+            )
         if connection.node not in ("", peer.node):
             return self._close(connection, f"another node, `{peer.node}`, answers there")
         connection.node, connection.greeted = peer.node, True

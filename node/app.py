@@ -14,7 +14,7 @@ import secrets
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -24,12 +24,12 @@ from mesh.member import Member
 from mesh.net.links import LinkShell
 from mesh.net.udp import Udp
 from node import ready_file
-from node.configure import environment
+from node.configure import SettingsError, environment
 from node.core import NodeCore
 from node.driver import Driver
 from node.gateway import Gateway
 from node.identity import claimed, next_life
-from node.listen import Gossip, address_of, bind_gossip, bind_tcp, listener
+from node.listen import Gossip, address_of, bind_gossip, bind_tcp, listener, numeric
 from node.logs import Level, Log, open_log
 from node.models import ModelPath, resolve
 from node.options import node_options
@@ -37,6 +37,11 @@ from node.settings import Config
 from node.supervise import EngineCommand, EngineShell
 from node.values import HostPort
 from node.version import VERSION
+
+if TYPE_CHECKING:
+    from mesh.keyring import Keyring
+    from mesh.net.credentials import Credentials
+    from mesh.seal import Seal
 
 STARTED_AT = time.monotonic()
 """When this process began to run our code: the origin of `startup_ms`."""
@@ -52,6 +57,9 @@ LEVELS = {
     "link_broken": Level.WARNING,
     "frame_refused": Level.WARNING,
     "join_failed": Level.WARNING,
+    "link_refused": Level.WARNING,
+    "datagram_refused": Level.WARNING,
+    "clocks_differ": Level.WARNING,
     "no_seed_answers": Level.WARNING,
 }
 """Levels of events that are not mere information."""
@@ -70,12 +78,21 @@ def run(config: Config) -> int:
     """Run a node until it is told to stop; return the exit status. Raises SettingsError if it cannot start."""
     log = open_log(config.log_level, environment(), name=config.name)
     models = resolve(config.models)
+    keyring = _keyring(config)
     with claimed(config.data_dir):
         sockets = _bind(config, log)
         ready_file.prepare(config.ready_file)
-        node = Node(config, log, sockets, _me(config, sockets, models), models)
+        node = Node(config, log, sockets, _me(config, sockets, models), models, keyring)
         trio.run(node.run)
     return 0
+
+
+def _keyring(config: Config) -> "Keyring | None":
+    if config.mesh_key_file is None:
+        return None
+    from node import keys  # what keys need costs 70 ms of start-up, so only who has one pays
+
+    return keys.read(config.mesh_key_file)
 
 
 def _bind(config: Config, log: Log) -> Sockets:
@@ -95,7 +112,7 @@ def _tell_moved(log: Log, what: str, wanted: HostPort, bound: HostPort) -> None:
 
 
 def _me(config: Config, sockets: Sockets, models: tuple[ModelPath, ...]) -> Member:
-    address = config.advertise or sockets.gossip.address
+    address = numeric(config.advertise, "--advertise") if config.advertise else sockets.gossip.address
     return Member(
         identity=next_life(config.data_dir),
         name=config.name,
@@ -116,6 +133,8 @@ class Node:
     sockets: Sockets
     me: Member
     models: tuple[ModelPath, ...]
+    keyring: "Keyring | None" = None
+    """The mesh's keys; on loopback there may be none."""
     _startup_ms: dict[str, int] = attrs.field(init=False, factory=dict)
     _stop: trio.Event = attrs.field(init=False, factory=trio.Event)
 
@@ -126,11 +145,14 @@ class Node:
             {model.name: model.name for model in self.models},
             node_options(self.config),
             random.Random(secrets.randbits(64)),
+            self._seal(),
         )
         driver = Driver(core, self._report)
         async with trio.open_nursery() as nursery:
             engines = self._wire(core, driver, nursery)
             nursery.start_soon(self._watch_signals, driver, nursery)
+            if self.keyring is not None:
+                nursery.start_soon(self._watch_keys, driver)
             await self._open(driver, nursery, engines)
             await self._stop.wait()
             await self._drain(driver)
@@ -139,12 +161,26 @@ class Node:
             nursery.cancel_scope.cancel()
 
     def _wire(self, core: NodeCore, driver: Driver, nursery: trio.Nursery) -> EngineShell:
-        links = LinkShell(core, driver.step, nursery)
+        links = LinkShell(core, driver.step, nursery, self._credentials(), driver.report)
         commands = {model.name: self._engine_command(model) for model in self.models}
         engines = EngineShell(core, driver.step, links, nursery, commands)
         driver.datagrams = Udp(self.sockets.gossip.datagrams)
         driver.connections, driver.processes = links, engines
         return engines
+
+    def _seal(self) -> "Seal | None":
+        if self.keyring is None:
+            return None
+        from mesh.seal import Seal, SealOptions
+
+        return Seal(SealOptions(self.keyring, self.config.mesh_name), secrets.token_bytes)
+
+    def _credentials(self) -> "Credentials | None":
+        if self.keyring is None:
+            return None
+        from mesh.net.credentials import Credentials
+
+        return Credentials(self.keyring, self.config.mesh_name, self.me.node)
 
     def _engine_command(self, model: ModelPath) -> EngineCommand:
         config = self.config
@@ -238,6 +274,19 @@ class Node:
             number = await anext(signals)
             self.log.warning("stopping_now", signal=signal.Signals(number).name)
             nursery.cancel_scope.cancel()
+
+    async def _watch_keys(self, driver: Driver) -> None:
+        """Read the key file again at each SIGHUP; a file that cannot be used changes nothing."""
+        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+            async for _ in signals:
+                try:
+                    keyring = _keyring(self.config)
+                except SettingsError as error:
+                    self.log.write(Level.ERROR, "keys_not_read", {"error": error.message, "hint": error.hint})
+                    continue
+                if keyring is not None:
+                    driver.step(driver.core.rekey, keyring)
+                    driver.connections.credentials.rekey(keyring)
 
     async def _drain(self, driver: Driver) -> None:
         driver.step(driver.core.drain)

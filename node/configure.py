@@ -152,25 +152,38 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 def check(config: Config) -> None:
     """Refuse what no single setting can tell: addresses out of reach, contradictions between settings."""
-    addresses = [
-        ("http", config.http),
-        ("ops", config.ops),
-        ("bind", config.bind),
-        ("advertise", config.advertise),
-    ]
-    for name, address in [*addresses, *(("join", peer) for peer in config.join)]:
-        if address is not None and not address.is_loopback:
-            raise SettingsError(
-                f"`{address}` ({name}, from {config.sources[name]}) is not a loopback address, and traffic"
-                " between machines would be neither authenticated nor encrypted: there is no mesh key yet",
-                f"use 127.0.0.1, as in `{BY_NAME[name].flag} 127.0.0.1:{address.port}`",
-            )
+    check_addresses(config)
     if config.role == "entry" and config.explicit("model"):
         raise SettingsError(
             f"a model was given ({config.sources['model']}) although role `entry` loads none",
             "leave out the model, or use `--role all`",
         )
     check_ports(config)
+
+
+def check_addresses(config: Config) -> None:
+    """Refuse to leave loopback with traffic that anybody could read or forge."""
+    for name, address in (("http", config.http), ("ops", config.ops)):
+        if not address.is_loopback:
+            raise SettingsError(
+                f"`{address}` ({name}, from {config.sources[name]}) is not a loopback address, and clients are"
+                " not authenticated yet",
+                f"use `{BY_NAME[name].flag} 127.0.0.1:{address.port}`, behind something that asks who they are",
+            )
+    mesh = [("bind", config.bind), ("advertise", config.advertise), *(("join", peer) for peer in config.join)]
+    for name, address in mesh:
+        if address is not None and not address.is_loopback and config.mesh_key_file is None:
+            raise SettingsError(
+                f"`{address}` ({name}, from {config.sources[name]}) is not a loopback address, and without a mesh"
+                " key anybody could read the traffic and join",
+                "make a key with `python -m node keys`, give it to every node with --mesh-key-file",
+            )
+    if config.bind.host in ("0.0.0.0", "::") and config.advertise is None:
+        raise SettingsError(
+            f"`{config.bind}` (bind, from {config.sources['bind']}) is every address of this machine, and other"
+            " nodes must be told one",
+            f"name the one that they reach, as in `--advertise 192.0.2.1:{config.bind.port or 7946}`",
+        )
 
 
 def check_ports(config: Config) -> None:

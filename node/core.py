@@ -246,6 +246,11 @@ class NodeCore:
         link, outputs = self.links.accepted(now)
         return link, self._settle(now, outputs)
 
+    def link_verified(self, now: Now, link: LinkId, node: str) -> list[Effect]:
+        """The peer's certificate names a node; say so before anything of the link is read."""
+        self.links.verified(link, node)
+        return []
+
     def link_opened(self, now: Now, link: LinkId) -> list[Effect]:
         """A dial has succeeded."""
         return self._settle(now, self.links.opened(now, link))

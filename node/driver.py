@@ -41,6 +41,7 @@ class Datagrams(Protocol):
     """Where datagrams go."""
 
     def send(self, address: Address, data: bytes) -> None: ...
+    def statistics(self) -> Any: ...
 
 
 class Connections(Protocol):
@@ -49,6 +50,7 @@ class Connections(Protocol):
     def dial(self, link: LinkId, address: Address) -> None: ...
     def flush(self, link: LinkId) -> None: ...
     def close(self, link: LinkId, reason: str) -> None: ...
+    def statistics(self) -> Any: ...
 
 
 class Processes(Protocol):
@@ -108,6 +110,11 @@ class Driver:
                 self.report(effect)
             case _:
                 raise AssertionError(f"no driver carries out {effect!r}")
+
+    def net_statistics(self) -> dict[str, Any]:
+        """Return the counters of the sockets, by part and name."""
+        parts = {"udp": self.datagrams, "links": self.connections}
+        return {name: attrs.asdict(part.statistics()) for name, part in parts.items() if part is not None}
 
     # -- clients ----------------------------------------------------------------------------------
 

@@ -183,7 +183,7 @@ class Gateway:
 
     def statistics(self) -> dict[str, Any]:
         """Return counters and gauges of every part, by part and name."""
-        return self._core.statistics()
+        return {**self._core.statistics(), "net": self._driver.net_statistics()}
 
 
 def _load(load: LoadRecord | None) -> dict[str, Any] | None:

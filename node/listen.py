@@ -52,6 +52,17 @@ def address_of(sock: socket.socket) -> HostPort:
     return HostPort(*sock.getsockname()[:2])
 
 
+def numeric(address: HostPort, flag: str) -> HostPort:
+    """Resolve a name once, since members tell each other addresses only. Raises SettingsError."""
+    try:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise SettingsError(
+            f"{flag} `{address}` cannot be resolved: {error.strerror}", "give an IP address"
+        ) from None
+    return HostPort(*found[0][4][:2])
+
+
 def listener(sock: socket.socket) -> trio.SocketListener:
     """Hand a listening socket to trio."""
     sock.setblocking(False)

@@ -146,6 +146,17 @@ class Config:
         values.peer_address, repeated=True
     )
 
+    mesh_key_file: Path | None = row(
+        values.path, None, "mesh",
+        "File with the mesh key, `ID KEY` a line, the first seals; needed to leave loopback. SIGHUP reads it again.",
+        metavar="FILE"
+    )
+    mesh_name: str = row(
+        values.node_name, "inferno", "mesh",
+        "Name of the mesh: nodes of different names never hear each other, whatever their keys.",
+        metavar="NAME"
+    )
+
     model: tuple[str, ...] = row(
         values.words, "ember-py", "engine",
         "Model to serve: the embedded `ember-py`, or a directory in Hugging Face layout; may be repeated.",

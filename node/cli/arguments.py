@@ -48,6 +48,10 @@ COMMANDS: dict[str, Command] = {
     for command in (
         Command("serve", "run one node in the foreground (what is done when no command is named)"),
         Command(
+            "keys",
+            "make a mesh key: into --mesh-key-file where one is named, below the keys it has; else to be seen",
+        ),
+        Command(
             "mesh",
             "run several nodes on this machine in the foreground, joined to one mesh",
             (Option("nodes", 3, 1, 64, "number of nodes"),),

@@ -35,6 +35,10 @@ def run(parsed: Arguments, config: Config) -> int:
             from node.cli import mesh
 
             return mesh.run(config, **parsed.options)
+        case "keys":
+            from node.cli import keys
+
+            return keys.run(config)
         case "demo":
             from node.cli import demo
 

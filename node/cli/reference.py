@@ -19,7 +19,9 @@ Unknown flags, keys and `INFERNO_` variables are errors. Sizes may carry `KiB`, 
 
 ABOUT = {
     "addresses": "A default port that is taken moves to the next free one; an explicit one is an error."
-    " Port 0 takes any free one. Only loopback addresses are allowed for now: there is no mesh key yet.",
+    " Port 0 takes any free one. Without a mesh key, only loopback addresses are allowed; `http` and `ops` stay"
+    " there in any case, since clients are not authenticated yet.",
+    "mesh": "Who belongs to the mesh: docs/explanation/security.md.",
     "engine": "What is computed here, and with what.",
     "process": "The process itself.",
     "limits": "What one node holds at most. What is beyond a limit is refused by name.",
