@@ -33,6 +33,7 @@ OPS: tuple[Op, ...] = (
     linear_triton.OP,
     linear_scaled.OP,
     attention_triton.OP,
+    attention_triton.LOOK_OP,
     sample.OP,
 )
 

@@ -97,7 +97,25 @@ class Geometry:
         return 2 * self.kv_heads * self.block * self.width * self.dtype.itemsize
 
 
-def attention_reference(q: Tensor, cache: Tensor, spans: Sequence[Span], scale: float) -> Tensor:
+@attrs.frozen(eq=False)
+class Look:
+    """How a layer looks back, beside causally. The CPU's path looks at everything, so far."""
+
+    window: int = 0
+    """Only so many latest positions are seen, the row's own included (Mistral); 0 is all."""
+    cap: float = 0.0
+    """Scores become cap * tanh(score / cap) (Gemma 2, arXiv 2408.00118, section 2); 0 leaves them."""
+    sinks: Tensor | None = None
+    """[heads] fp32: one more score per head, which takes weight and has no value (gpt-oss; Xiao et al.,
+    arXiv 2309.17453)."""
+
+
+EVERYTHING = Look()
+
+
+def attention_reference(
+    q: Tensor, cache: Tensor, spans: Sequence[Span], scale: float, look: Look = EVERYTHING
+) -> Tensor:
     """The specification: gather, score, mask, softmax and weigh in double, one sequence at a time."""
     out, first = torch.empty_like(q), 0
     group = q.shape[1] // cache.shape[2]
@@ -106,12 +124,24 @@ def attention_reference(q: Tensor, cache: Tensor, spans: Sequence[Span], scale: 
         kv = cache[list(span.pages)].double().permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :total]
         keys, values = kv.repeat_interleave(group, dim=1)  # [heads, total, d] each
         rows = q[first : first + span.count].double().transpose(0, 1)
-        scores = rows @ keys.transpose(1, 2) * scale
-        future = torch.arange(total) > torch.arange(span.start, total).unsqueeze(-1)
-        weights = scores.masked_fill(future, -torch.inf).softmax(-1)
+        weights = _weights(rows @ keys.transpose(1, 2) * scale, span.start, look)
         out[first : first + span.count] = (weights @ values).transpose(0, 1).to(q.dtype)
         first += span.count
     return out
+
+
+def _weights(scores: Tensor, start: int, look: Look) -> Tensor:
+    """Softmax over what is seen of scores: [heads, rows, keys], the first row at position `start`."""
+    heads, rows, keys = scores.shape
+    if look.cap:
+        scores = look.cap * torch.tanh(scores / look.cap)
+    ahead = torch.arange(keys) - torch.arange(start, start + rows).unsqueeze(-1)
+    unseen = (ahead > 0) | (ahead <= -look.window if look.window else False)
+    scores = scores.masked_fill(unseen, -torch.inf)
+    if look.sinks is None:
+        return scores.softmax(-1)
+    sinks = look.sinks.double()[:, None, None].expand(heads, rows, 1)
+    return torch.cat((scores, sinks), -1).softmax(-1)[..., :keys]
 
 
 def plan_attention(spans: Sequence[Span], geometry: Geometry) -> tuple[Batch, ...]:
@@ -256,11 +286,14 @@ def attention(q: Tensor, cache: Tensor, spans: Sequence[Span], scale: float) -> 
     return attend(q, cache, batches, scale) if batches else torch.empty_like(q)
 
 
-def _case(name: str, heads: int, kv_heads: int, width: int, block: int, *spans: tuple[int, int]) -> Case:
+def case(name: str, heads: int, kv_heads: int, width: int, block: int, *spans: tuple[int, int]) -> Case:
+    """Heads, kv heads, head width, page, and the spans (start, count) of a step."""
+
     def make(generator: torch.Generator, dtype: torch.dtype) -> tuple[object, ...]:
         cut, free = [], list(torch.randperm(64, generator=generator).tolist())
         for start, count in spans:
             depth = -(-(start + count) // block)
+            assert depth <= len(free), "the case needs more pages than there are"
             cut.append(Span(start, count, tuple(free[:depth])))
             free = free[depth:]
         cache = normal(generator, dtype, 64, 2, kv_heads, block, width)
@@ -275,15 +308,15 @@ OP = Op(
     reference=attention_reference,
     implementations={"torch": attention},
     cases=(
-        _case("first token", 1, 1, 16, 16, (0, 1)),
-        _case("one decode row", 4, 2, 64, 256, (300, 1)),
-        _case("decode, mixed lengths", 4, 2, 64, 32, (0, 1), (31, 1), (32, 1), (100, 1)),
-        _case("whole prefill", 4, 2, 64, 32, (0, 97)),
-        _case("chunk of prefill over a page", 6, 3, 80, 32, (50, 33)),
-        _case("mixed step", 8, 1, 32, 16, (40, 1), (3, 1), (0, 17), (17, 5)),
-        _case("decode past 512 keys", 2, 1, 64, 64, (1100, 1), (511, 1), (512, 1)),
-        _case("prefill past 512 keys", 2, 1, 64, 64, (500, 30)),
-        _case("no rows", 4, 2, 64, 16),
+        case("first token", 1, 1, 16, 16, (0, 1)),
+        case("one decode row", 4, 2, 64, 256, (300, 1)),
+        case("decode, mixed lengths", 4, 2, 64, 32, (0, 1), (31, 1), (32, 1), (100, 1)),
+        case("whole prefill", 4, 2, 64, 32, (0, 97)),
+        case("chunk of prefill over a page", 6, 3, 80, 32, (50, 33)),
+        case("mixed step", 8, 1, 32, 16, (40, 1), (3, 1), (0, 17), (17, 5)),
+        case("decode past 512 keys", 2, 1, 64, 64, (1100, 1), (511, 1), (512, 1)),
+        case("prefill past 512 keys", 2, 1, 64, 64, (500, 30)),
+        case("no rows", 4, 2, 64, 16),
     ),
     roundings=4,
 )

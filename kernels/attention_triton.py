@@ -16,6 +16,9 @@ crosses a page: 16-byte reads along the head, and one look-up per tile, made a t
 stage of its pipeline on an address read in the same iteration.) What a row must not see is not read as a
 value at all: pages need not be cleared.
 
+A layer may look back through a window, cap its scores or have sinks (`attention.Look`). Chunks and tiles that
+lie before the window are skipped, which is what computing them would give; a sink joins the sum at the end.
+
 Decode reads 2 * d elements per key and kv head, and moves 8 * d * group bytes of partials per chunk: limited
 by memory. Prefill does 4 * d operations per query head and seen key: limited by arithmetic.
 q: [rows, heads, d], its rows may have gaps; a layer's cache: [blocks, 2, kv_heads, block, d]; o like q.
@@ -33,8 +36,8 @@ from torch import Tensor
 
 from kernels import attention
 from kernels._triton import FLOATS, Launch, check, check_dense, kernel, power_of_two
-from kernels.attention import Span
-from kernels.op import Build
+from kernels.attention import EVERYTHING, Look, Span
+from kernels.op import Build, Case, Op, normal
 
 if TYPE_CHECKING:
     import triton.language as tl
@@ -110,11 +113,15 @@ def _prefill_rows(width: int, group: int) -> int:
 # fmt: off
 @kernel()
 def _chunk(
-    q, position, latest, cache, pages, page_stride, scale, first,
+    q, position, earliest, latest, cache, pages, page_stride, scale, slope, first,
     KV_HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, PAGE: tl.constexpr,
-    CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr,
+    CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, WINDOW: tl.constexpr, CAPPED: tl.constexpr,
 ):
-    """(o, m, s) of the chunk at key `first` for rows q: [ROWS, PADDED], of which row r sees `position[r]`."""
+    """(o, m, s) of the chunk at key `first` for rows q: [ROWS, PADDED], of which row r sees `position[r]`.
+
+    Positions lie within earliest .. latest, or are -1. With a cap, what is multiplied by `scale` is
+    tanh(score / cap) = 1 - 2 / (2^(slope * q . k) + 1), which needs no function of the vendor's.
+    """
     slot = tl.arange(0, TILE)
     column = tl.arange(0, PADDED)
     lanes = slot[:, None] * WIDTH + column[None, :]
@@ -122,13 +129,22 @@ def _chunk(
     o = tl.zeros([ROWS, PADDED], tl.float32)
     m = tl.full([ROWS], float("-inf"), tl.float32)
     s = tl.zeros([ROWS], tl.float32)
-    page = tl.load(pages + first // PAGE).to(tl.int64)
-    for key in range(first, tl.minimum(first + CHUNK, latest + 1), TILE):
+    begin = first
+    if WINDOW:
+        begin = tl.maximum(first, (earliest - (WINDOW - 1)) // TILE * TILE)
+    page = tl.load(pages + begin // PAGE).to(tl.int64)
+    for key in range(begin, tl.minimum(first + CHUNK, latest + 1), TILE):
         tile = cache + page * page_stride + (key % PAGE) * WIDTH
         page = tl.load(pages + tl.minimum(key + TILE, latest) // PAGE).to(tl.int64)  # the next tile's
         keys = tl.load(tile + lanes, mask=shown, other=0.0)
         scores = tl.dot(q, tl.trans(keys), input_precision="ieee")
-        seen = (key + slot)[None, :] <= position[:, None]
+        if CAPPED:
+            scores = 1.0 - 2.0 / (tl.exp2(scores * slope) + 1.0)
+        if WINDOW:
+            back = (position[:, None] - (key + slot)[None, :]).to(tl.uint32, bitcast=True)
+            seen = back < WINDOW
+        else:
+            seen = (key + slot)[None, :] <= position[:, None]
         scores = tl.where(seen, scores, float("-inf"))
         top = tl.maximum(m, tl.max(scores, axis=1) * scale)
         anchor = tl.where(top == float("-inf"), 0.0, top)
@@ -152,18 +168,27 @@ def _merge(o, m, s, chunk_o, chunk_m, chunk_s):
     return o * left[:, None] + chunk_o * right[:, None], top, s * left + chunk_s * right
 
 
+@kernel()
+def _sink(o, m, s, sink):
+    """The total (o, m, s) with one more score per row, which has no value."""
+    top = tl.maximum(m, sink * 1.4426950408889634)  # log2(e)
+    left = tl.exp2(m - top)
+    return o * left[:, None], top, s * left + tl.exp2(sink * 1.4426950408889634 - top)
+
+
 @kernel("depth", "table_stride", needs=("wide loads", "matrix"))
 def _decode(
-    q, cache, latest, table, partial, level, depth, q_stride, page_stride, table_stride, scale,
+    q, cache, latest, table, partial, level, depth, q_stride, page_stride, table_stride, scale, slope,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
-    PAGE: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr,
+    PAGE: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, WINDOW: tl.constexpr,
+    CAPPED: tl.constexpr,
 ):
     """The partial of one chunk of one sequence, for the query heads of one kv head."""
     sequence = tl.program_id(0).to(tl.int64)
     kv_head = tl.program_id(1)
     first = tl.program_id(2) * CHUNK
     last = tl.load(latest + sequence)
-    if first <= last:
+    if first <= last and (WINDOW == 0 or first + CHUNK > last - (WINDOW - 1)):
         row = tl.arange(0, ROWS)
         column = tl.arange(0, PADDED)
         inside = (row < GROUP)[:, None] & (column < WIDTH)[None, :]
@@ -174,8 +199,8 @@ def _decode(
         keys = cache + kv_head * PAGE * WIDTH
         pages = table + sequence * table_stride
         o, m, s = _chunk(
-            queries, position, last, keys, pages, page_stride, scale, first,
-            KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS,
+            queries, position, last, last, keys, pages, page_stride, scale, slope, first,
+            KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS, WINDOW, CAPPED,
         )
         line = (sequence * depth + tl.program_id(2)) * KV_HEADS * GROUP + head
         tl.store(partial + line[:, None] * WIDTH + column[None, :], o, mask=inside)
@@ -185,9 +210,9 @@ def _decode(
 
 @kernel("depth", needs=("wide loads",))
 def _reduce(
-    partial, level, latest, out, depth,
+    partial, level, latest, sinks, out, depth,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, CHUNK: tl.constexpr,
-    ROWS: tl.constexpr,
+    ROWS: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
 ):
     """Merge one sequence's partials, for some of its heads, from left to right."""
     sequence = tl.program_id(0).to(tl.int64)
@@ -198,21 +223,28 @@ def _reduce(
     o = tl.zeros([ROWS, PADDED], tl.float32)
     m = tl.full([ROWS], float("-inf"), tl.float32)
     s = tl.zeros([ROWS], tl.float32)
-    for chunk in range(tl.load(latest + sequence) // CHUNK + 1):
+    last = tl.load(latest + sequence)
+    begin = last * 0
+    if WINDOW:
+        begin = tl.maximum(last - (WINDOW - 1), 0) // CHUNK
+    for chunk in range(begin, last // CHUNK + 1):
         line = (sequence * depth + chunk) * HEADS + head
         chunk_o = tl.load(partial + line[:, None] * WIDTH + column[None, :], mask=inside, other=0.0)
         chunk_m = tl.load(level + line * 2, mask=some, other=0.0)
         chunk_s = tl.load(level + line * 2 + 1, mask=some, other=1.0)
         o, m, s = _merge(o, m, s, chunk_o, chunk_m, chunk_s)
+    if SINKS:
+        o, m, s = _sink(o, m, s, tl.load(sinks + head, mask=some, other=0.0))
     at = (sequence * HEADS + head)[:, None] * WIDTH + column[None, :]
     tl.store(out + at, tl.div_rn(o, tl.broadcast_to(s[:, None], o.shape)), mask=inside)
 
 
 @kernel("table_stride", needs=("wide loads", "group matrix"))
 def _prefill(
-    q, cache, tiles, table, out, q_stride, page_stride, table_stride, scale,
+    q, cache, tiles, table, sinks, out, q_stride, page_stride, table_stride, scale, slope,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
-    PAGE: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr,
+    PAGE: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, WINDOW: tl.constexpr,
+    CAPPED: tl.constexpr, SINKS: tl.constexpr,
 ):
     """Some consecutive tokens of one sequence, times the query heads of one kv head, over all chunks."""
     tile = tiles + tl.program_id(0) * 4
@@ -233,37 +265,48 @@ def _prefill(
     o = tl.zeros([ROWS, PADDED], tl.float32)
     m = tl.full([ROWS], float("-inf"), tl.float32)
     s = tl.zeros([ROWS], tl.float32)
-    for first in range(0, latest + 1, CHUNK):
+    begin = start * 0
+    if WINDOW:
+        begin = tl.maximum(start - (WINDOW - 1), 0) // CHUNK * CHUNK
+    for first in range(begin, latest + 1, CHUNK):
         chunk_o, chunk_m, chunk_s = _chunk(
-            queries, position, latest, keys, pages, page_stride, scale, first,
-            KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS,
+            queries, position, start, latest, keys, pages, page_stride, scale, slope, first,
+            KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS, WINDOW, CAPPED,
         )
         o, m, s = _merge(o, m, s, chunk_o, chunk_m, chunk_s)
+    if SINKS:
+        o, m, s = _sink(o, m, s, tl.load(sinks + head, mask=token < count, other=0.0))
     s = tl.where(token < count, s, 1.0)
     result = tl.div_rn(o, tl.broadcast_to(s[:, None], o.shape))
     tl.store(out + (first_row + token)[:, None] * (KV_HEADS * GROUP * WIDTH) + at, result, mask=inside)
 
 
 # fmt: on
-def attend_launches(q: Tensor, cache: Tensor, work: Work, scale: float, out: Tensor) -> tuple[Launch, ...]:
+def attend_launches(
+    q: Tensor, cache: Tensor, work: Work, scale: float, out: Tensor, look: Look = EVERYTHING
+) -> tuple[Launch, ...]:
     """Decode's two launches and prefill's one; those with nothing to do have an empty grid."""
-    _check(q, cache, out, work.rows)
+    _check(q, cache, out, work.rows, look)
     (sequences,), heads, width = work.latest.shape, q.shape[1], q.shape[2]
     partial = torch.empty(sequences, work.depth, heads, width, device=q.device)
     level = torch.empty(sequences, work.depth, heads, 2, device=q.device)
-    common = _common(q, cache, work, scale)
+    common = _common(q, cache, work, scale, look)
+    ends = {"sinks": out if look.sinks is None else look.sinks, "SINKS": look.sinks is not None}
     return (
         _decode_launch(work, partial, level, common),
-        _reduce_launch(work, partial, level, out),
-        _prefill_launch(work, out, common),
+        _reduce_launch(work, partial, level, out, ends | {"WINDOW": look.window}),
+        _prefill_launch(work, out, common | ends),
     )
 
 
-def _common(q: Tensor, cache: Tensor, work: Work, scale: float) -> dict[str, object]:
+def _common(q: Tensor, cache: Tensor, work: Work, scale: float, look: Look) -> dict[str, object]:
     """What both kernels that read the cache are told; 2^x stands for e^x."""
     heads, width = q.shape[1:]
     kv_heads, page = cache.shape[2:4]
-    common = {"q": q, "cache": cache, "table": work.table, "scale": scale * math.log2(math.e)}
+    base = math.log2(math.e)
+    common = {"q": q, "cache": cache, "table": work.table, "scale": (look.cap or scale) * base}
+    common |= {"slope": 2 * scale / look.cap * base if look.cap else 0.0}
+    common |= {"WINDOW": look.window, "CAPPED": bool(look.cap)}
     common |= {"q_stride": q.stride(0), "page_stride": cache.stride(0), "table_stride": work.table.stride(0)}
     common |= {"KV_HEADS": kv_heads, "GROUP": heads // kv_heads, "WIDTH": width, "PADDED": _padded(width)}
     return common | {"PAGE": page, "CHUNK": CHUNK, "TILE": min(page & -page, TILE_BYTES // q.itemsize)}
@@ -278,9 +321,11 @@ def _decode_launch(work: Work, partial: Tensor, level: Tensor, common: dict[str,
     return Launch(_decode, grid, common | arguments, warps, stages, _tile_bytes(common))
 
 
-def _reduce_launch(work: Work, partial: Tensor, level: Tensor, out: Tensor) -> Launch:
+def _reduce_launch(
+    work: Work, partial: Tensor, level: Tensor, out: Tensor, ends: dict[str, object]
+) -> Launch:
     sequences, depth, heads, width = partial.shape
-    arguments = {"partial": partial, "level": level, "latest": work.latest, "out": out, "depth": depth}
+    arguments = ends | {"partial": partial, "level": level, "latest": work.latest, "out": out, "depth": depth}
     arguments |= {"HEADS": heads, "WIDTH": width, "PADDED": _padded(width), "CHUNK": CHUNK, "ROWS": REDUCE}
     return Launch(_reduce, (sequences, -(-heads // REDUCE)), arguments, warps=1, stages=3)
 
@@ -298,8 +343,10 @@ def _tile_bytes(common: dict[str, object]) -> int:
     return 2 * common["TILE"] * common["PADDED"] * common["q"].itemsize
 
 
-def _check(q: Tensor, cache: Tensor, out: Tensor, rows: int) -> None:
+def _check(q: Tensor, cache: Tensor, out: Tensor, rows: int, look: Look) -> None:
     _, heads, width = q.shape
+    if look.sinks is not None:
+        check("sinks", look.sinks, torch.float32, shape=(heads,))
     kv_heads, page = cache.shape[2:4]
     check("q", q, *FLOATS, shape=(rows, heads, width))
     check("cache", cache, q.dtype, shape=(None, 2, kv_heads, page, width))
@@ -314,32 +361,35 @@ def _check(q: Tensor, cache: Tensor, out: Tensor, rows: int) -> None:
         raise ValueError(f"`cache` has pages of {page} tokens and heads of {width}; {limits}")
 
 
-def attend_triton(q: Tensor, cache: Tensor, work: Work, scale: float) -> Tensor:
+def attend_triton(q: Tensor, cache: Tensor, work: Work, scale: float, look: Look = EVERYTHING) -> Tensor:
     """q: [rows, heads, d], cache: [blocks, 2, kv_heads, block, d] -> [rows, heads, d], by a plan.
 
     Rows in the order of the plan's spans. The last two dims of q and the last four of the cache are dense,
     block is a multiple of 16, d at most 128; ValueError otherwise, before anything is launched.
     """
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    for launch in attend_launches(q, cache, work, scale, out):
+    for launch in attend_launches(q, cache, work, scale, out, look):
         launch.run()
     return out
 
 
-def attention_triton(q: Tensor, cache: Tensor, spans: Sequence[Span], scale: float) -> Tensor:
+def attention_triton(
+    q: Tensor, cache: Tensor, spans: Sequence[Span], scale: float, look: Look = EVERYTHING
+) -> Tensor:
     """Plan and attend, for tests."""
     work = plan_work(spans, q.shape[1] // cache.shape[2], q.shape[2], q.device)
-    return attend_triton(q, cache, work, scale)
+    return attend_triton(q, cache, work, scale, look)
 
 
-def _build(width: int, heads: int, kv_heads: int) -> tuple[Launch, ...]:
+def _build(width: int, heads: int, kv_heads: int, look: Look = EVERYTHING) -> tuple[Launch, ...]:
     """One layer of 32, 64-token pages, q as it lies in qkv; one decode row at 4,000 and 100 prefill rows."""
     spans = (Span(4000, 1, tuple(range(63))), Span(0, 100, (0, 1)))
     qkv = torch.empty(101, heads + 2 * kv_heads, width, dtype=torch.bfloat16, device="meta")
     cache = qkv.new_empty(64, 32, 2, kv_heads, 64, width)[:, 0]
     work = plan_work(spans, heads // kv_heads, width, "meta")
     q = qkv[:, :heads]
-    return attend_launches(q, cache, work, width**-0.5, torch.empty(q.shape, dtype=q.dtype, device="meta"))
+    out = torch.empty(q.shape, dtype=q.dtype, device="meta")
+    return attend_launches(q, cache, work, width**-0.5, out, look)
 
 
 OP = attrs.evolve(
@@ -351,3 +401,42 @@ OP = attrs.evolve(
         Build("bf16, 32 heads of 96 on 32", lambda: _build(96, 32, 32)),
     ),
 )
+
+
+def _looking(name: str, heads: int, window: int, cap: float, sinks: bool, *spans: tuple[int, int]) -> Case:
+    plain = attention.case(name, heads, heads // 2 or 1, 64, 32, *spans)
+
+    def make(generator: torch.Generator, dtype: torch.dtype) -> tuple[object, ...]:
+        arguments = plain.make(generator, dtype)
+        scores = normal(generator, torch.float32, heads) if sinks else None
+        return *arguments, Look(window, cap, scores)
+
+    return attrs.evolve(plain, make=make)
+
+
+LOOK_OP = Op(
+    name="attention_look",
+    reference=attention.attention_reference,
+    implementations={"triton": attention_triton},
+    cases=(
+        _looking("first token, all at once", 1, 3, 5.0, True, (0, 1)),
+        _looking("one decode row, window", 4, 33, 0.0, False, (1300, 1)),
+        _looking("decode, window of a chunk", 4, 512, 0.0, False, (511, 1), (512, 1), (800, 1)),
+        _looking("prefill, window within its rows", 4, 20, 0.0, False, (0, 97)),
+        _looking("prefill, window before its rows", 4, 600, 0.0, False, (1100, 30)),
+        _looking("window of one", 2, 1, 0.0, False, (40, 1), (3, 9)),
+        _looking("cap", 4, 0, 2.0, False, (300, 1), (30, 33)),
+        _looking("sinks", 4, 0, 0.0, True, (300, 1), (0, 1), (0, 33)),
+        _looking("mixed step, all at once", 4, 40, 5.0, True, (600, 1), (3, 1), (0, 17), (170, 50)),
+        _looking("no rows", 4, 8, 0.0, False),
+    ),
+    roundings=4,
+    builds=(
+        Build("bf16, 32 heads of 128, window", lambda: _build(128, 32, 8, Look(4096))),
+        Build("bf16, 32 heads of 64, all", lambda: _build(64, 32, 8, _all_at_once(32))),
+    ),
+)
+
+
+def _all_at_once(heads: int) -> Look:
+    return Look(128, 30.0, torch.empty(heads, device="meta"))

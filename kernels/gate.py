@@ -94,7 +94,7 @@ class Verdict:
     registers: int
     """Per thread; vector registers, on AMD."""
     spilled: int
-    """Bytes of stack per thread on NVIDIA, registers on AMD."""
+    """Bytes of stack or scratch memory per thread."""
     found: dict[str, int]
     """Instructions per need."""
     problems: tuple[str, ...]
@@ -203,10 +203,14 @@ def _read_cuda(asm: dict[str, object]) -> tuple[str, int, int]:
 
 
 def _read_hip(asm: dict[str, object]) -> tuple[str, int, int]:
-    """(assembly, vector registers, spilled registers) of a code object."""
+    """(assembly, vector registers, bytes of scratch memory) of a code object.
+
+    A scalar register may be kept in a lane of a vector register instead: that is no trip to memory.
+    """
     code = asm["amdgcn"]
-    numbers = {name: int(count) for name, count in re.findall(r"\.(\w+_count): +(\d+)", code)}
-    return code, numbers["vgpr_count"], numbers["vgpr_spill_count"] + numbers["sgpr_spill_count"]
+    registers = re.search(r"\.vgpr_count: +(\d+)", code)
+    scratch = re.search(r"\.private_segment_fixed_size: +(\d+)", code)
+    return code, int(registers[1]), int(scratch[1])
 
 
 def line(verdict: Verdict) -> str:
