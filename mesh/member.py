@@ -24,6 +24,10 @@ from mesh.effects import Address
 from mesh.identity import Identity
 
 
+PROTOCOL = 2
+"""Wire protocol that this version speaks; it speaks 1 with those who know no other (docs/reference/wire-datagrams.md)."""
+
+
 class Liveness(enum.IntEnum):
     """What the mesh believes; the value is both the precedence and the wire code."""
 
@@ -55,7 +59,7 @@ class Member:
     """`host:port` at which clients reach it, or empty when it serves none."""
     role: str = "worker"
     """What it is for, at most 16 characters; every node is entry and router besides."""
-    protocol: int = 1
+    protocol: int = PROTOCOL
     """Highest wire protocol that it speaks; peers speak the lower of theirs and this."""
     version: str = ""
     """Software version, for people, at most 32 characters."""

@@ -26,8 +26,9 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from mesh.member import Member
-from mesh.members import DIGEST_BYTES, Members
+from mesh.members import Members
 from mesh.messages import Span, SpanKind
+from mesh.roll import DIGEST_BYTES
 
 FANOUT = 16
 """Parts of a range that differs: fewer mean more round trips, more mean more bytes for one differing row."""

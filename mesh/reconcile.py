@@ -43,7 +43,7 @@ from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import Tally
 from mesh.voice import Voice
 
-PROTOCOL = 2
+RANGES_SINCE = 2
 """The first wire protocol whose speakers know Reconcile; others get Sync."""
 AGREED_ENOUGH = 2
 """So many equal digests in a row mean that what was to be learned has been learned."""
@@ -127,7 +127,7 @@ class Reconciler:
         asked = self._watches[node] is _Watch.ASKED
         if row is None or not row.is_live or asked:
             self._unwatch(node)
-        elif row.protocol < PROTOCOL:
+        elif row.protocol < RANGES_SINCE:
             self._watches[node] = _Watch.ASKED
             self._agenda.set(SyncKey(node), now.mono + self._spread_bound_s())
             return True
@@ -213,7 +213,7 @@ class Reconciler:
         self._send(now, address, reply, items, by_link)
 
     def _open(self, now: Now, peer: Member) -> None:
-        if peer.protocol < PROTOCOL:
+        if peer.protocol < RANGES_SINCE:
             self._sync(now, peer)
             return
         self._tally.syncs += 1
