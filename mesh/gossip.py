@@ -2,17 +2,35 @@
 
 SWIM (DSN 2002, section 4.1): a rumour that everybody passes on lambda * log(n) times
 reaches all but about n^-(2*lambda - 2) of the members, so it is then forgotten here.
-Invariants: one rumour per member, the newest (so at most as many as there are members);
-those sent least go first, so a fresh rumour overtakes a stale one.
+
+Order. Doubts, and what refutes them, go before mere news: a thousand joins must not keep a suspect from
+hearing that it is suspected, nor its answer from being heard. Among the urgent, and among the news, those
+sent least go first, so a fresh rumour overtakes a stale one; of equals, life goes before doubt
+(whoever is refuted should not be buried meanwhile); of the unsent the newest first, of others by turns.
+
+Invariant: one rumour per member, the newest (so at most as many as there are members).
 """
 
+import enum
 import functools
 import math
+from collections.abc import Iterator
 
 import attrs
 
 SIZES_MAX = 256
 """Sizes of the mesh for which the number of sends is remembered."""
+
+
+class Rank(enum.IntEnum):
+    """What sort of rumour it is; lower goes first."""
+
+    LIFE = 0
+    """A member has spoken up for itself, with a higher incarnation."""
+    DOUBT = 1
+    """Suspect, dead or left."""
+    NEWS = 2
+    """A newcomer."""
 
 
 @functools.lru_cache(maxsize=SIZES_MAX)
@@ -21,11 +39,16 @@ def sends_max(members: int, factor: float) -> int:
     return max(1, math.ceil(factor * math.log(members + 1)))
 
 
-@attrs.define
+@attrs.define(eq=False)
 class _Rumour:
+    node: str
     item: bytes
-    order: int
+    rank: Rank
     sends: int = 0
+
+    @property
+    def shelf(self) -> tuple[bool, int, Rank]:
+        return (self.rank is Rank.NEWS, self.sends, self.rank)
 
 
 @attrs.define
@@ -33,7 +56,10 @@ class Broadcasts:
     """The queue of rumours, as encoded items."""
 
     _rumours: dict[str, _Rumour] = attrs.field(factory=dict, init=False)
-    _order: int = attrs.field(default=0, init=False)
+    _shelves: dict[tuple[bool, int, Rank], dict[str, _Rumour]] = attrs.field(factory=dict, init=False)
+    """By urgency, times sent and rank; on each, in order of arrival there. None is empty."""
+    _least_bytes: int = attrs.field(default=2**16, init=False)
+    """No rumour was ever shorter."""
 
     def __len__(self) -> int:
         return len(self._rumours)
@@ -41,32 +67,60 @@ class Broadcasts:
     def __contains__(self, node: str) -> bool:
         return node in self._rumours
 
-    def offer(self, node: str, item: bytes) -> None:
+    def offer(self, node: str, item: bytes, rank: Rank = Rank.NEWS) -> None:
         """Queue the newest rumour about `node`, instead of any older one."""
-        self._order += 1
-        self._rumours[node] = _Rumour(item, self._order)
+        self.discard(node)
+        self._least_bytes = min(self._least_bytes, len(item))
+        self._rumours[node] = rumour = _Rumour(node, item, rank)
+        self._put(rumour)
 
     def discard(self, node: str) -> None:
         """Stop spreading what is said about `node`."""
-        self._rumours.pop(node, None)
+        rumour = self._rumours.pop(node, None)
+        if rumour is not None:
+            self._take(rumour)
 
     def clear(self) -> None:
         """Stop spreading everything."""
         self._rumours.clear()
+        self._shelves.clear()
 
-    def fill(self, budget_bytes: int, sends_max: int) -> list[bytes]:
-        """Take rumours of at most `budget_bytes` in all: fewest sent first, then newest. O(n log n).
+    def fill(self, budget_bytes: int, sends_max: int, alive_sends_max: int | None = None) -> list[bytes]:
+        """Take rumours of at most `budget_bytes` in all, in order. O(taken), and what does not fit is passed over.
 
-        Each counts as sent; one that has been sent `sends_max` times leaves the queue.
+        Each counts as sent; one that has been sent `sends_max` times leaves the queue, and one that tells of
+        somebody alive already after `alive_sends_max`.
         """
-        taken: list[bytes] = []
-        waiting = sorted(self._rumours.items(), key=lambda entry: (entry[1].sends, -entry[1].order))
-        for node, rumour in waiting:
-            if len(rumour.item) > budget_bytes:
-                continue
-            budget_bytes -= len(rumour.item)
-            rumour.sends += 1
-            taken.append(rumour.item)
-            if rumour.sends >= sends_max:
-                del self._rumours[node]
-        return taken
+        taken: list[_Rumour] = []
+        for rumour in self._waiting():
+            if budget_bytes < self._least_bytes:
+                break
+            if len(rumour.item) <= budget_bytes:
+                budget_bytes -= len(rumour.item)
+                taken.append(rumour)
+        for rumour in taken:
+            doubt = rumour.rank is Rank.DOUBT or alive_sends_max is None
+            self._sent(rumour, sends_max if doubt else alive_sends_max)
+        return [rumour.item for rumour in taken]
+
+    def _waiting(self) -> Iterator[_Rumour]:
+        for key in sorted(self._shelves):
+            shelf = self._shelves[key].values()
+            yield from shelf if key[1] else reversed(shelf)
+
+    def _sent(self, rumour: _Rumour, sends_max: int | None) -> None:
+        self._take(rumour)
+        rumour.sends += 1
+        if sends_max is not None and rumour.sends >= sends_max:
+            del self._rumours[rumour.node]
+        else:
+            self._put(rumour)
+
+    def _put(self, rumour: _Rumour) -> None:
+        self._shelves.setdefault(rumour.shelf, {})[rumour.node] = rumour
+
+    def _take(self, rumour: _Rumour) -> None:
+        shelf = self._shelves[rumour.shelf]
+        del shelf[rumour.node]
+        if not shelf:
+            del self._shelves[rumour.shelf]

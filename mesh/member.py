@@ -23,9 +23,8 @@ import attrs
 from mesh.effects import Address
 from mesh.identity import Identity
 
-
 PROTOCOL = 2
-"""Wire protocol that this version speaks; it speaks 1 with those who know no other (docs/reference/wire-datagrams.md)."""
+"""Wire protocol of this version; with those who know no other it speaks 1 (docs/reference/wire-datagrams.md)."""
 
 
 class Liveness(enum.IntEnum):

@@ -14,7 +14,8 @@ Theory of operation. What is compared, and how, is `mesh.ranges`; this is when a
     hurried   there is more to learn than gossip can carry: we have just joined, halves have met, rumours
               pile up, or an exchange moved many rows. An exchange is opened with some peer each
               `reconcile_period_s`, which spreads n rows to n nodes in about log3(n) periods, at little more
-              than one copy each. Calm again after AGREED_ENOUGH equal digests in a row, or HURRY_MAX exchanges.
+              than one copy each. Calm again after AGREED_ENOUGH equal digests in a row, or HURRY_MAX exchanges;
+              for a spread bound after its cause, one digest that differs brings it back, with that peer first.
 
 Accounts learned from an exchange are spread as rumours only when they are few. An account that we hold to be
 dead, and the other holds alive, is a dispute: we ask the subject, who answers with a higher
@@ -104,6 +105,7 @@ class Reconciler:
         self._preferred: list[str] = []
         self._agreed = 0
         self._exchanges = 0
+        self._alert_until = 0.0
         self._disputes: dict[str, float] = {}
 
     # Calm.
@@ -117,6 +119,8 @@ class Reconciler:
         elif self._watches.get(ack.source) is _Watch.ASKED:
             self._unwatch(ack.source)
             self._sync(now, row)
+        elif now.mono < self._alert_until:
+            self._hurry(now, ack.source)
         elif self._may_watch(ack.source):
             self._watches[ack.source] = _Watch.WATCHED
             self._agenda.set(SyncKey(ack.source), now.mono + self._spread_bound_s())
@@ -153,17 +157,23 @@ class Reconciler:
 
     def urge(self, now: Now, preferred: str = "") -> None:
         """There is more to learn than gossip can carry; `preferred` is who surely knows."""
+        self._alert_until = now.mono + self._spread_bound_s()
+        self._hurry(now, preferred)
+
+    def _hurry(self, now: Now, preferred: str) -> None:
         self._agreed = self._exchanges = 0
         if preferred and len(self._preferred) < PREFERRED_MAX:
             self._preferred.append(preferred)
         if PaceTimer.PACE not in self._agenda:
             wait_s = self._rng.uniform(0.0, self._options.reconcile_period_s)
             self._agenda.set(PaceTimer.PACE, now.mono + wait_s)
+        self._voice.hurried = True
 
     def pace_due(self, now: Now, excluding: tuple[str, ...]) -> None:
         """Open the next exchange of a hurry, with a peer outside `excluding`, unless it is time to be calm."""
         peer = self._next_peer(excluding)
         if self._exchanges >= HURRY_MAX or peer is None:
+            self._voice.hurried = False
             return
         self._exchanges += 1
         wait_s = self._options.reconcile_period_s * self._rng.uniform(0.75, 1.25)
@@ -181,7 +191,7 @@ class Reconciler:
         self._agreed += 1
         if self._agreed >= AGREED_ENOUGH and PaceTimer.PACE in self._agenda:
             self._agenda.cancel(PaceTimer.PACE)
-            self._voice.hush_settled()
+            self._voice.hurried = False
 
     # Exchanges.
 

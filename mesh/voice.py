@@ -18,7 +18,7 @@ from mesh.agenda import Agenda
 from mesh.detector import Say
 from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable
 from mesh.facts import Fact
-from mesh.gossip import Broadcasts, sends_max
+from mesh.gossip import Broadcasts, Rank, sends_max
 from mesh.load import LoadTable
 from mesh.member import Liveness, Member
 from mesh.members import Members
@@ -30,6 +30,9 @@ from mesh.swim_statistics import Tally
 
 CHUNK_BYTES = 64 * 1024
 """Most of a bulk answer that goes into one packet: the link's frames of flights wait for no more."""
+
+HURRIED_SENDS = 2
+"""While tables are compared at speed, who is alive is told so often by rumour; comparing does the rest."""
 
 
 class GossipTimer(enum.Enum):
@@ -63,6 +66,8 @@ class Voice:
         self._rumours = Broadcasts()
         self.quiet = False
         """Whether what is learned just now is not to be spread: it came in bulk, so others have it too."""
+        self.hurried = False
+        """Whether tables are being compared at speed, so that rumours need only begin to spread."""
         self._out: list[Effect | Fact] = []
 
     @property
@@ -92,7 +97,7 @@ class Voice:
         self._mark_loads(now, say.message, items)
         if self._rumours:
             often = sends_max(self._members.live, self._options.retransmit_factor)
-            items += self._rumours.fill(_room(items), often)
+            items += self._rumours.fill(_room(items), often, self._brief())
         self._add_loads(now, say.to, load, items)
         self._send(say.address, codec.packet(items), say.reliable)
 
@@ -137,7 +142,7 @@ class Voice:
         if self.quiet:
             self.hush(row.node)
             return
-        self._rumours.offer(row.node, self.account(row))
+        self._rumours.offer(row.node, self.account(row), _rank(row))
         if GossipTimer.GOSSIP not in self._agenda:
             wait_s = self._rng.uniform(0.0, self._options.gossip_period_s)
             self._agenda.set(GossipTimer.GOSSIP, now.mono + wait_s)
@@ -150,10 +155,6 @@ class Voice:
         """Stop spreading what is said about `node`."""
         self._rumours.discard(node)
 
-    def hush_settled(self) -> None:
-        """Stop spreading anything: comparing tables has shown that others know it all."""
-        self._rumours.clear()
-
     def load_items(self, now: Now) -> list[bytes]:
         """Every load record, encoded."""
         return self._loads.items(now)
@@ -162,6 +163,9 @@ class Voice:
         """What we believe of a member, encoded, with who doubts it."""
         case = self._cases.get(row.node)
         return codec.item(Update(row, case.accusers if case is not None else ()))
+
+    def _brief(self) -> int | None:
+        return HURRIED_SENDS if self.hurried else None
 
     def gossip_due(self, now: Now, excluding: tuple[str, ...]) -> None:
         """One gossip round, to members outside `excluding`; the next is set while rumours wait."""
@@ -194,6 +198,12 @@ class Voice:
         self._tally.packets_sent += 1
         self._tally.bytes_sent += len(data)
         self._out.append((SendReliable if reliable else SendDatagram)(address, data))
+
+
+def _rank(row: Member) -> Rank:
+    if row.liveness is not Liveness.ALIVE:
+        return Rank.DOUBT
+    return Rank.LIFE if row.identity.incarnation else Rank.NEWS
 
 
 def _chunks(items: list[bytes], limit_bytes: int) -> Iterator[list[bytes]]:

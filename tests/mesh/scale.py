@@ -147,7 +147,7 @@ def main():
     scenario = {"joins": joins, "restart": restart, "heal": heal}[chosen.what]
     times = []
     print(
-        "| seed | agreed after, s | false deaths | busiest node, bytes in a second | seed or busiest node, bytes in all | real s |"
+        "| seed | agreed after, s | false deaths | busiest, B in a second | seed (heal: busiest), B in all | real s |"
     )
     for seed in range(chosen.first, chosen.first + chosen.seeds):
         began = time.monotonic()

@@ -265,7 +265,7 @@ def test_elements_that_an_earlier_version_lacked_take_their_defaults():
     member = [[0xAB, 3, 7], 0, "ada", ["192.0.2.7", 7946]]
     data = bytes((1, 0)) + raw(9, msgpack.packb([0xAB])) + raw(32, msgpack.packb([member]))
     update = codec.decode(data).updates[0]
-    assert update == Update(Member(Identity(NODE, 3, 7), "ada", ("192.0.2.7", 7946)))
+    assert update == Update(Member(Identity(NODE, 3, 7), "ada", ("192.0.2.7", 7946), protocol=1))
 
 
 def test_items_of_an_unknown_type_are_skipped_and_counted():

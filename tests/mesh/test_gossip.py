@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.gossip import Broadcasts, sends_max
+from mesh.gossip import Broadcasts, Rank, sends_max
 
 
 def test_the_limit_grows_with_the_logarithm_of_the_mesh():
@@ -31,6 +31,24 @@ def test_those_sent_least_go_first_and_of_those_the_newest():
     assert queue.fill(2, 9) == [b"aa"]
     queue.offer("c", b"cc")
     assert queue.fill(4, 9) == [b"cc", b"bb"]
+
+
+def test_a_thousand_joins_do_not_hold_back_a_doubt_nor_its_refutation():
+    queue = Broadcasts()
+    queue.offer("suspect", b"doubt", Rank.DOUBT)
+    queue.offer("accused", b"alive", Rank.LIFE)
+    for index in range(1000):
+        queue.offer(str(index), b"join!", Rank.NEWS)
+    for _ in range(3):
+        assert queue.fill(15, 3)[:2] == [b"alive", b"doubt"]
+    assert queue.fill(15, 3) == [b"join!"] * 3
+
+
+def test_in_a_hurry_life_is_told_more_briefly_than_doubt():
+    queue = Broadcasts()
+    queue.offer("a", b"doubt", Rank.DOUBT)
+    queue.offer("b", b"news", Rank.NEWS)
+    assert [queue.fill(100, 3, 1) for _ in range(4)] == [[b"doubt", b"news"], [b"doubt"], [b"doubt"], []]
 
 
 @given(st.lists(st.integers(1, 50), max_size=20), st.integers(0, 300), st.integers(1, 6))
