@@ -14,3 +14,11 @@ class DecodeError(MeshError):
 
 class LimitError(MeshError):
     """A named bound was exceeded. The caller's fault; no state changed."""
+
+
+class ClockError(MeshError):
+    """A clock of this machine is too far off for what was asked. Nobody's fault; no state changed."""
+
+
+class RevokedError(MeshError):
+    """What was to be written has been revoked for good. The caller's fault; no state changed."""

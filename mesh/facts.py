@@ -7,6 +7,7 @@ hands each to whoever must know, by one table, to a bounded depth.
 import attrs
 
 from mesh.member import Member
+from mesh.records import Record
 
 
 @attrs.frozen
@@ -76,6 +77,22 @@ class EngineLost:
     in_step: tuple[int, ...]
 
 
+@attrs.frozen
+class RecordChanged:
+    """A record was written, here or elsewhere, deleted, or (`after` is None) dropped."""
+
+    before: Record | None
+    after: Record | None
+
+
 Fact = (
-    MemberChanged | Quarantined | QuarantineLifted | LinkUp | LinkDown | LinkSilent | EngineReady | EngineLost
+    MemberChanged
+    | Quarantined
+    | QuarantineLifted
+    | LinkUp
+    | LinkDown
+    | LinkSilent
+    | EngineReady
+    | EngineLost
+    | RecordChanged
 )
