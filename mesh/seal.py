@@ -247,6 +247,10 @@ class Seal:
             address, knock(self._header(Kind.KNOCK), self._keyring.first, self._label, now.wall)
         )
 
+    def knows(self, data: bytes) -> bool:
+        """Whether a datagram names a session that is held. Anybody can name one; says what to shed first."""
+        return data[2:10] in self._sessions.peers
+
     # -- receiving --------------------------------------------------------------------------------
 
     def receive(self, now: Now, data: bytes, source: Address) -> Received:

@@ -21,6 +21,7 @@ import trio
 
 from mesh.effects import Report
 from mesh.member import Member
+from mesh.net.intake import Intake
 from mesh.net.links import LinkShell
 from mesh.net.udp import Udp
 from node import ready_file
@@ -165,6 +166,7 @@ class Node:
         commands = {model.name: self._engine_command(model) for model in self.models}
         engines = EngineShell(core, driver.step, links, nursery, commands)
         driver.datagrams = Udp(self.sockets.gossip.datagrams)
+        driver.intake = Intake(driver.datagrams, core, driver.step)
         driver.connections, driver.processes = links, engines
         return engines
 
@@ -204,7 +206,7 @@ class Node:
     async def _open(self, driver: Driver, nursery: trio.Nursery, engines: EngineShell) -> None:
         nursery.start_soon(driver.connections.serve, listener(self.sockets.gossip.links))
         nursery.start_soon(driver.datagrams.run)
-        nursery.start_soon(self._receive, driver)
+        nursery.start_soon(driver.intake.run)
         driver.step(driver.core.start, await self._seeds())
         nursery.start_soon(driver.run_timer)
         self._mark("gossip")
@@ -212,11 +214,6 @@ class Node:
         self._announce()
         if self.config.ready_file is not None:
             nursery.start_soon(self._write_ready_file, engines, self.config.ready_file)
-
-    async def _receive(self, driver: Driver) -> None:
-        while True:
-            for data, source in await driver.datagrams.receive_many():
-                driver.step(driver.core.receive, data, source)
 
     async def _seeds(self) -> tuple[tuple[str, int], ...]:
         seeds: list[tuple[str, int]] = []

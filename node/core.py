@@ -30,6 +30,7 @@ from mesh.member import Member
 from mesh.now import Now
 from mesh.relay import Relay
 from mesh.route import Candidate
+from mesh.share import SMALL_BYTES, Worth
 from mesh.swim import Swim
 from mesh.swim_options import SwimOptions
 from node.errors import RequestError
@@ -234,6 +235,12 @@ class NodeCore:
         if packet is None:
             return effects
         return effects + self._settle(now, self.swim.receive(now, packet, source))
+
+    def worth(self, data: bytes) -> Worth:
+        """Say what a datagram is worth, by its look: what to shed last when there are too many."""
+        if self.seal is not None and not self.seal.knows(data):
+            return Worth.STRANGER
+        return Worth.VITAL if len(data) <= SMALL_BYTES else Worth.BULK
 
     def rekey(self, now: Now, keyring: "Keyring") -> list[Effect]:
         """Seal and open with other keys from now on. Only a node that seals can."""

@@ -44,6 +44,12 @@ class Datagrams(Protocol):
     def statistics(self) -> Any: ...
 
 
+class Counted(Protocol):
+    """Whatever counts what happens to it."""
+
+    def statistics(self) -> Any: ...
+
+
 class Connections(Protocol):
     """Where links live."""
 
@@ -69,6 +75,7 @@ class Driver:
     datagrams: Datagrams | None = None
     connections: Connections | None = None
     processes: Processes | None = None
+    intake: Counted | None = None
     _watchers: dict[int, trio.Event] = attrs.field(init=False, factory=dict)
     _rearm: trio.Event = attrs.field(init=False, factory=trio.Event)
     _idle: trio.Event | None = attrs.field(init=False, default=None)
@@ -113,7 +120,7 @@ class Driver:
 
     def net_statistics(self) -> dict[str, Any]:
         """Return the counters of the sockets, by part and name."""
-        parts = {"udp": self.datagrams, "links": self.connections}
+        parts = {"udp": self.datagrams, "intake": self.intake, "links": self.connections}
         return {name: attrs.asdict(part.statistics()) for name, part in parts.items() if part is not None}
 
     # -- clients ----------------------------------------------------------------------------------

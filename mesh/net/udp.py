@@ -3,13 +3,17 @@
 A datagram may be lost, so nothing here waits for the network on behalf of the core: what the
 kernel will not take at once is queued up to OUTBOX_MAX and then dropped, counted. Errors of
 single datagrams (EPERM from a firewall, ENOBUFS, ECONNREFUSED from an earlier one, EMSGSIZE,
-no route) are counted and survived: memberlist lost its sight to such an error (its PR 242).
+no route, an interface that is gone) are counted and survived: memberlist lost its sight to such an
+error (its PR 242). What the kernel itself dropped is read from the socket where Linux tells it.
+
+An IPv6 socket that also takes IPv4 speaks of such peers by their IPv4 address, as everybody else does.
 """
 
 import collections
 import errno
 import ipaddress
 import socket
+import struct
 
 import attrs
 import trio
@@ -24,6 +28,13 @@ READ_BYTES = 2048
 """Largest datagram read; more than the codec accepts, so that an oversized one is seen as such."""
 KERNEL_BUFFER_BYTES = 2**20
 """Asked of the kernel in each direction: about 700 full datagrams, a burst of rumours."""
+
+MAPPED = "::ffff:"
+"""What precedes an IPv4 address where an IPv6 socket means it (RFC 4291, section 2.5.5.2)."""
+
+_SO_MEMINFO = 55
+_DROPS_AT = 8
+"""Linux: socket option and index of the count of datagrams that found the receive buffer full."""
 
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK)
 
@@ -40,6 +51,8 @@ class UdpStatistics:
     """By errno name."""
     receive_errors: dict[str, int]
     """By errno name."""
+    overflowed: int = 0
+    """Datagrams that the kernel dropped because nobody read them in time."""
 
 
 class Udp:
@@ -51,6 +64,7 @@ class Udp:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
         self._socket = sock
+        self._is_ipv6 = sock.family == socket.AF_INET6
         self._outbox: collections.deque[tuple[Address, bytes]] = collections.deque()
         self._queued = trio.Event()
         self._received = 0
@@ -77,10 +91,23 @@ class Udp:
         host, port = self._socket.getsockname()[:2]
         return (host, port)
 
+    def overflowed(self) -> int:
+        """How many datagrams the kernel has dropped for want of room; 0 where it does not say."""
+        try:
+            told = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS_AT + 1))
+        except OSError:
+            return 0
+        return struct.unpack(f"{_DROPS_AT + 1}I", told)[_DROPS_AT] if len(told) == 4 * (_DROPS_AT + 1) else 0
+
     def statistics(self) -> UdpStatistics:
         """Counters, as a snapshot."""
         return UdpStatistics(
-            self._received, self._sent, self._dropped, dict(self._send_errors), dict(self._receive_errors)
+            self._received,
+            self._sent,
+            self._dropped,
+            dict(self._send_errors),
+            dict(self._receive_errors),
+            self.overflowed(),
         )
 
     async def receive_many(self) -> list[tuple[bytes, Address]]:
@@ -122,12 +149,14 @@ class Udp:
                     break
                 self._receive_errors[_name(error)] += 1
                 continue
-            burst.append((data, (source[0], source[1])))
+            burst.append((data, (source[0].removeprefix(MAPPED) if self._is_ipv6 else source[0], source[1])))
         self._received += len(burst)
         return burst
 
     def _try_send(self, address: Address, data: bytes) -> bool:
         """Whether the datagram is dealt with, sent or failed; False when the kernel's buffer is full."""
+        if self._is_ipv6 and ":" not in address[0]:
+            address = (MAPPED + address[0], address[1])
         try:
             self._socket.sendto(data, address)
         except OSError as error:

@@ -22,10 +22,10 @@ LABELS: dict[str, tuple[str, ...]] = {
     "http_refused": ("code",),
     "ops_answers": ("route", "status"),
     "ops_refused": ("code",),
+    "net_intake_shed": ("worth",),
     "net_links_refused": ("reason",),
     "net_udp_receive_errors": ("errno",),
     "net_udp_send_errors": ("errno",),
-    "net_udp_shed": ("worth",),
     "seal_rejected": ("reason",),
 }
 """Names of the labels that stand below a place in the tree."""
