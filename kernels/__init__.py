@@ -14,6 +14,7 @@ from kernels import (
     attention,
     attention_triton,
     linear,
+    linear_int4,
     linear_scaled,
     linear_triton,
     probe,
@@ -28,10 +29,13 @@ from kernels.op import Op
 
 OPS: tuple[Op, ...] = (
     rms_norm.OP,
+    rms_norm.ADD_OP,
     rope.OP,
     swiglu.OP,
+    swiglu.GEGLU_OP,
     linear_triton.OP,
     linear_scaled.OP,
+    linear_int4.OP,
     attention_triton.OP,
     attention_triton.LOOK_OP,
     sample.OP,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import kernels
-from kernels import Span, attention_triton, linear_scaled, linear_triton
+from kernels import Span, attention_triton, linear_int4, linear_scaled, linear_triton
 from kernels.op import Case, normal
 
 LENGTH, PAGE = 75, 16
@@ -118,5 +118,16 @@ def multiplied_narrow(programs: int, narrow: torch.dtype, first: int = 0, count:
     y = torch.empty(count, 150)
     some = slice(first, first + count)
     for launch in linear_scaled.scaled_launches(q[some], scale[some], weight, w_scale, None, y, programs):
+        launch.run()
+    return y.numpy()
+
+
+def multiplied_int4(programs: int, first: int = 0, count: int = 140) -> np.ndarray:
+    """As `multiplied_narrow`, with weights of four bits."""
+    source = torch.Generator().manual_seed(7)
+    x = normal(source, torch.float32, 140, 2176)
+    weight, scales = linear_int4.pack_int4(normal(source, torch.float32, 150, 2176))
+    y = torch.empty(count, 150)
+    for launch in linear_int4.int4_launches(x[first : first + count], weight, scales, None, y, programs):
         launch.run()
     return y.numpy()

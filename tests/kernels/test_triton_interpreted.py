@@ -67,9 +67,13 @@ def test_a_kernel_agrees_with_its_specification(
     if op.name == "rope_store":  # the cache is written too, and nothing beside its slots
         assert worst(left[3], inputs[3]) <= tolerance(op, child.case_of(op.name, name), dtype)
         assert np.array_equal(left[3] == 0, inputs[3].numpy() == 0)
+    if op.name == "add_rms_norm":  # the sum stands in the residual's place
+        assert np.array_equal(left[1], inputs[1].numpy())
 
 
-@pytest.mark.parametrize("op", [kernels.rms_norm.OP, kernels.swiglu.OP], ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op", [kernels.rms_norm.OP, kernels.rms_norm.ADD_OP, kernels.swiglu.OP], ids=lambda op: op.name
+)
 def test_a_kernel_rounds_where_its_specification_does(interpreter: Interpreter, op: Op):
     """A rounding too few is within the tolerance, but changes the bits of every tenth element."""
     expected = op.reference(*child.arguments(op.name, "many rows", torch.float16)).numpy()
@@ -115,6 +119,12 @@ def test_a_row_of_eight_bits_has_the_same_bits_in_either_form_and_any_company(
     whole = interpreter(child.multiplied_narrow, 1, narrow)
     assert np.array_equal(interpreter(child.multiplied_narrow, 1000, narrow), whole)
     assert np.array_equal(interpreter(child.multiplied_narrow, 1, narrow, 77, 1), whole[77:78])
+
+
+def test_a_row_of_four_bits_has_the_same_bits_in_either_form_and_any_company(interpreter: Interpreter):
+    whole = interpreter(child.multiplied_int4, 1)
+    assert np.array_equal(interpreter(child.multiplied_int4, 1000), whole)
+    assert np.array_equal(interpreter(child.multiplied_int4, 1, 77, 1), whole[77:78])
 
 
 def test_where_the_pages_lie_does_not_matter(interpreter: Interpreter):
