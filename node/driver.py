@@ -77,9 +77,9 @@ class Driver:
     processes: Processes | None = None
     intake: Counted | None = None
     _watchers: dict[int, trio.Event] = attrs.field(init=False, factory=dict)
-    _rearm: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _alarm: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+    """What the timer sleeps in; its deadline is the core's."""
     _idle: trio.Event | None = attrs.field(init=False, default=None)
-    _armed_for: float = attrs.field(init=False, default=0.0)
 
     def now(self) -> Now:
         """Read both clocks."""
@@ -91,8 +91,7 @@ class Driver:
         value, effects = result if isinstance(result, tuple) else (None, result)
         for effect in effects:
             self._perform(effect)
-        if self.core.next_deadline() < self._armed_for:
-            self._rearm.set()
+        self._arm()
         if self._idle is not None and self.core.is_idle:
             self._idle.set()
         return value
@@ -153,18 +152,24 @@ class Driver:
     async def run_timer(self) -> None:
         """Tick the core whenever it has asked for it; runs until cancelled."""
         while True:
-            deadline = self.core.next_deadline()
-            await self._sleep_until(deadline)
+            deadline = await self._sleep()
             if trio.current_time() - deadline > LATE_S:
                 await self._drain_sockets()
             if trio.current_time() >= deadline:
                 self.step(self.core.tick)
 
-    async def _sleep_until(self, deadline: float) -> None:
-        self._armed_for = deadline
-        self._rearm = trio.Event()
-        with trio.move_on_at(deadline):
-            await self._rearm.wait()
+    async def _sleep(self) -> float:
+        """Sleep until the core's deadline, which steps may move either way meanwhile; return what it was at last."""
+        with trio.CancelScope() as self._alarm:
+            self._arm()
+            await trio.sleep_forever()
+        return self._alarm.deadline
+
+    def _arm(self) -> None:
+        """Let the timer sleep neither longer nor shorter than the core wants."""
+        deadline = self.core.next_deadline()
+        if deadline != self._alarm.deadline:
+            self._alarm.deadline = deadline
 
     async def _drain_sockets(self) -> None:
         for _ in range(DRAIN_ROUNDS):

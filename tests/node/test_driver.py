@@ -115,6 +115,19 @@ async def test_the_timer_fires_at_the_deadline_and_moves_when_it_comes_nearer(
     assert [round(tick - began, 6) for tick in core.ticks] == [2, 12]
 
 
+async def test_a_deadline_that_moves_away_wakes_nobody(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    began = trio.current_time()
+    core = Echo(deadline=began + 2)
+    node, _ = driver(core)
+    nursery.start_soon(node.run_timer)
+    await trio.sleep(1)
+    node.step(core.sooner, began + 7)
+    await trio.sleep(8)
+    assert [round(tick - began, 6) for tick in core.ticks] == [7]
+
+
 async def test_after_a_pause_the_sockets_are_heard_before_the_timer_fires(
     nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
