@@ -1,0 +1,90 @@
+"""Who is in the mesh, when real control processes die, stop, come back and move. No engines: nothing else runs."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from node.cli.fleet import ANY_PORTS, Fleet, Member, wait_until
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+NOTICED_S = 20.0
+"""Noticing takes about a second; on a starved machine more."""
+
+
+@pytest.fixture
+def entries(fleet: Fleet) -> Fleet:
+    """Four nodes without engines, each of which sees all."""
+    fleet.start_all(["n1", "n2", "n3", "n4"], *ANY_PORTS, "--role", "entry")
+    for member in fleet.members:
+        wait_seen(member, {"n1", "n2", "n3", "n4"})
+    return fleet
+
+
+def rows(member: Member) -> dict[str, dict]:
+    """The latest life of each name, as a node sees it."""
+    found: dict[str, dict] = {}
+    for row in member.ask("/members") or []:
+        if row["name"] not in found or row["state"] == "alive":
+            found[row["name"]] = row
+    return found
+
+
+def trusted(member: Member) -> set[str]:
+    """Whom a node holds alive and would send requests to."""
+    return {name for name, row in rows(member).items() if row["state"] == "alive" and not row["quarantined"]}
+
+
+def wait_seen(member: Member, names: set[str]) -> None:
+    wait_until(lambda: trusted(member) == names, NOTICED_S, f"`{member.name}` to trust {sorted(names)}")
+
+
+def wait_state(member: Member, name: str, state: str) -> None:
+    wait_until(
+        lambda: rows(member)[name]["state"] == state, NOTICED_S, f"`{member.name}` to hold `{name}` {state}"
+    )
+
+
+def test_a_killed_node_is_dead_everywhere_and_nobody_else_is(entries: Fleet) -> None:
+    entries["n3"].kill()
+    for member in entries.running:
+        wait_state(member, "n3", "dead")
+        assert trusted(member) == {"n1", "n2", "n4"}
+
+
+def test_a_stopped_node_is_dead_and_back_by_itself_and_costs_no_other_its_place(entries: Fleet) -> None:
+    entries["n2"].send(signal.SIGSTOP)
+    for name in ("n1", "n3", "n4"):
+        wait_state(entries[name], "n2", "dead")
+        assert trusted(entries[name]) == {"n1", "n3", "n4"}
+    entries["n2"].send(signal.SIGCONT)
+    for member in entries.members:
+        wait_seen(member, {"n1", "n2", "n3", "n4"})
+    assert {rows(entries["n1"])[name]["incarnation"] for name in ("n1", "n3", "n4")} == {0}
+    assert rows(entries["n1"])["n2"]["incarnation"] > 0, "it refuted its death"
+
+
+def test_a_restart_with_the_same_data_directory_is_the_next_life_of_the_same_node_elsewhere(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    data = ("--data-dir", str(tmp_path / "data"))
+    fleet.start_all(["n1", "n2"], *ANY_PORTS, "--role", "entry")
+    fleet.start("n3", *ANY_PORTS, "--role", "entry", *data).wait_ready_file()
+    one = fleet["n1"]
+    wait_seen(one, {"n1", "n2", "n3"})
+    before = rows(one)["n3"]
+    fleet["n3"].kill()
+    fleet.start("n3", *ANY_PORTS, "--role", "entry", *data).wait_ready_file()
+    for member in (one, fleet["n2"]):
+        wait_until(
+            lambda m=member: rows(m)["n3"]["address"] == fleet["n3"].bind, NOTICED_S, "the new address"
+        )
+        after = rows(member)["n3"]
+        assert (after["node"], after["generation"]) == (before["node"], before["generation"] + 1)
+        assert after["address"] != before["address"] and [*names(member)].count("n3") == 1
+        wait_seen(member, {"n1", "n2", "n3"})
+
+
+def names(member: Member) -> list[str]:
+    return [row["name"] for row in member.ask("/members")]
