@@ -33,7 +33,7 @@ import attrs
 
 from mesh import records_wire, wire
 from mesh.agenda import Agenda
-from mesh.allowance import Allowance
+from mesh.bucket import Bucket as TokenBucket
 from mesh.codec import DATAGRAM_BYTES_MAX
 from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable
 from mesh.errors import ClockError, DecodeError, RevokedError
@@ -96,7 +96,7 @@ class Replication:
         self._time = MeshTime()
         self._peers = Roster()
         self._agenda = Agenda()
-        self._allowance = Allowance(options.bytes_per_s, options.burst_bytes)
+        self._allowance = TokenBucket(options.bytes_per_s, options.burst_bytes)
         self._small = Broadcasts()
         self._large = Broadcasts()
         self._latest_ms = 0
@@ -187,16 +187,15 @@ class Replication:
 
     # Members.
 
-    def member_changed(self, now: Now, member: Member) -> list[Effect | Fact]:
+    def member_changed(self, now: Now, member: Member) -> None:
         """A member has come, changed or gone: who lives is talked to, who takes part has a say."""
         if member.node == self._me:
-            return []
+            return
         if member.is_live:
             self._came(now, member)
         else:
             self._peers.drop(member.node)
             self.horizon.went(member.node, now.mono, member.liveness is Liveness.LEFT)
-        return []
 
     def _came(self, now: Now, member: Member) -> None:
         is_new = member.node not in self._peers
@@ -230,7 +229,7 @@ class Replication:
         self, now: Now, address: Address, queue: Broadcasts, room_bytes: int, reliable: bool
     ) -> None:
         often = sends_max(len(self._peers) + 1, self._options.retransmit_factor)
-        left = self._allowance.left(now.mono) - HEADROOM_BYTES
+        left = int(self._allowance.fill(now.mono)) - HEADROOM_BYTES
         if rows := queue.fill(min(room_bytes, left), often):
             self._say(now, address, RecordNews(self._claim(now), tuple(rows)), reliable)
 
@@ -346,7 +345,8 @@ class Replication:
     def _send_rows(self, now: Now, claim: Claim, hashes: list[int], wanted: list[int]) -> None:
         asked = records_wire.joined(wanted[:WANTED_MAX])
         rows: list[bytes] = []
-        room = min(PAGE_BYTES_MAX, self._allowance.left(now.mono) - HEADROOM_BYTES - len(asked))
+        left = int(self._allowance.fill(now.mono)) - HEADROOM_BYTES
+        room = min(PAGE_BYTES_MAX, left - len(asked))
         for hash_ in hashes[:ROWS_IN_MESSAGE_MAX]:
             row = self.table.by_hash(hash_)
             room -= len(row.blob) + ROW_OVERHEAD_BYTES if row is not None else 0
@@ -446,7 +446,7 @@ class Replication:
 
     def _say(self, now: Now, address: Address, message: Message, reliable: bool = False) -> None:
         data = records_wire.encode(message)
-        if not self._allowance.spend(now.mono, len(data)):
+        if not self._allowance.take(now.mono, len(data)):
             self._tally.put_off += 1
             return
         self._tally.packets_sent += 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from mesh import records_wire
 from mesh.attempt import Attempt
 from mesh.effects import (
     Address,
@@ -29,6 +30,8 @@ from mesh.load import LoadRecord
 from mesh.member import Member
 from mesh.now import Now
 from mesh.relay import Relay
+from mesh.replication import Replication
+from mesh.replication_options import ReplicationOptions
 from mesh.route import Candidate
 from mesh.share import SMALL_BYTES, Worth
 from mesh.swim import Swim
@@ -56,6 +59,7 @@ class NodeOptions:
     links: LinkOptions = LinkOptions()
     forward: ForwardOptions = ForwardOptions()
     engines: EngineOptions = EngineOptions()
+    records: ReplicationOptions = ReplicationOptions()
     flights_max: int = 1024
     """Most flights that this entry holds; a further request is refused with 429."""
     publish_s: float = 2.0
@@ -85,11 +89,20 @@ class NodeCore:
             {name: Replica(name, model) for name, model in models.items()}, options.engines
         )
         self.relay = Relay(self._place)
+        self.records = Replication(me.node, options.records, random.Random(rng.getrandbits(64)))
+        """The replicated records: read them here, write them through this core."""
         self.draining = False
         self._publication = Publication(options.publish_s, options.publish_min_s)
         self._engine_links = EngineLinks(self.engines, self._publication.changed)
         self._switchboard = Switchboard(
-            self.swim, self.links, self.forwarder, self.relay, self._engine_links, self._publish, seal
+            self.swim,
+            self.links,
+            self.forwarder,
+            self.relay,
+            self._engine_links,
+            self.records,
+            self._publish,
+            seal,
         )
         self.seal = seal
         self._settle = self._switchboard.settle
@@ -176,6 +189,20 @@ class NodeCore:
         """Forget a flight whose client has been served."""
         return self._settle(now, self.forwarder.release(now, flight))
 
+    # -- records ----------------------------------------------------------------------------------
+
+    def put_record(self, now: Now, namespace: str, id: str, value: bytes) -> list[Effect]:
+        """Write a record for the whole mesh. Raises LimitError, RevokedError or ClockError, nothing changed."""
+        return self._settle(now, self.records.put(now, namespace, id, value))
+
+    def delete_record(self, now: Now, namespace: str, id: str) -> list[Effect]:
+        """Delete a record; nothing happens if it is not known here. Raises LimitError or ClockError."""
+        return self._settle(now, self.records.delete(now, namespace, id))
+
+    def revoke_record(self, now: Now, namespace: str, id: str, until_s: float) -> list[Effect]:
+        """Delete a record for good, and remember so until `until_s`, wall time in seconds. Raises as `put_record`."""
+        return self._settle(now, self.records.revoke(now, namespace, id, until_s))
+
     # -- what is known ----------------------------------------------------------------------------
 
     def models(self, now: Now) -> list[tuple[str, str, int, bool, tuple[str, ...]]]:
@@ -206,6 +233,7 @@ class NodeCore:
             "flights": {"active": self.active},
             "relay": {"tickets": len(self.relay.tickets)},
             "links": {"open": len(self.links), "lag_s": self.links.lag_s},
+            "records": attrs.asdict(self.records.statistics()),
             "frames": {"decode_errors": self.decode_errors + self._engine_links.nonsense},
             "seal": self.seal.snapshot() if self.seal is not None else {},
             "engines": {
@@ -230,11 +258,16 @@ class NodeCore:
     def receive(self, now: Now, data: bytes, source: Address) -> list[Effect]:
         """Take a datagram."""
         if self.seal is None:
-            return self._settle(now, self.swim.receive(now, data, source))
+            return self._settle(now, self._hear(now, data, source))
         packet, source, effects = self.seal.receive(now, data, source)
         if packet is None:
             return effects
-        return effects + self._settle(now, self.swim.receive(now, packet, source))
+        return effects + self._settle(now, self._hear(now, packet, source))
+
+    def _hear(self, now: Now, packet: bytes, source: Address, reliable: bool = False) -> list[Output]:
+        if records_wire.is_of_records(packet):
+            return self.records.receive(now, packet)
+        return self.swim.receive(now, packet, source, reliable)
 
     def worth(self, data: bytes) -> Worth:
         """Say what a datagram is worth, by its look: what to shed last when there are too many."""
@@ -299,7 +332,7 @@ class NodeCore:
 
     def _gossip(self, now: Now, link: LinkId, frame: Frame) -> list[Output]:
         address = self.links.gossip_address(link)
-        return self.swim.receive(now, frame.body, address, reliable=True) if address else []
+        return self._hear(now, frame.body, address, reliable=True) if address else []
 
     # -- engines ----------------------------------------------------------------------------------
 
@@ -339,13 +372,14 @@ class NodeCore:
 
     def next_deadline(self) -> float:
         """When `tick` must be called, at the latest."""
-        parts = (self.swim, self.links, self.forwarder, self.engines)
+        parts = (self.swim, self.links, self.forwarder, self.engines, self.records)
         deadlines = [deadline for part in parts if (deadline := part.next_deadline()) is not None]
         return min([self._publication.due_at, *deadlines])
 
     def tick(self, now: Now) -> list[Effect]:
         """Carry out what is due."""
         outputs: list[Output] = [*self.swim.tick(now), *self.links.tick(now), *self.forwarder.tick(now)]
+        outputs += self.records.tick(now)
         for replica in self.engines.due(now):
             outputs += self._start_engine(now, replica)
         if now.mono >= self._publication.due_at:

@@ -16,8 +16,12 @@ from mesh.frames import Finish
 from mesh.links import format_address
 from mesh.load import LoadRecord
 from mesh.member import Member
+from mesh.records import Record
 from node.core import NodeCore
 from node.driver import Driver
+
+SECRET_NAMESPACES = frozenset(("keys",))
+"""Namespaces of records whose values are shown to nobody."""
 
 
 class FlightFailed(Exception):
@@ -176,6 +180,12 @@ class Gateway:
         """Return the flights whose entry this node is and that have not ended."""
         return [_flight(flight) for flight in self._core.flights.values() if not flight.ended]
 
+    def records(self, namespace: str) -> list[dict[str, Any]]:
+        """Return the live records of a namespace, or of all if it is empty; values of secrets are left out."""
+        table = self._core.records.table
+        names = (namespace,) if namespace else table.namespaces()
+        return [_record(record) for name in names for record in table.scan(name)]
+
     def drain(self) -> None:
         """Begin to drain: no new requests; what runs may end; then the node leaves. Idempotent."""
         self._driver.step(self._core.drain)
@@ -193,6 +203,19 @@ def _load(load: LoadRecord | None) -> dict[str, Any] | None:
         "age_ms": load.age_ms,
         "lag_ms": load.lag_ms,
         "models": [attrs.asdict(model) for model in load.models],
+    }
+
+
+def _record(record: Record) -> dict[str, Any]:
+    shown = {} if record.namespace in SECRET_NAMESPACES else {"value": record.value.decode(errors="replace")}
+    return {
+        "namespace": record.namespace,
+        "id": record.id,
+        "author": record.author,
+        "wall_ms": record.stamp.wall_ms,
+        "counter": record.stamp.counter,
+        "bytes": len(record.value),
+        **shown,
     }
 
 

@@ -21,6 +21,7 @@ from mesh.facts import (
     MemberChanged,
     Quarantined,
     QuarantineLifted,
+    RecordChanged,
 )
 from mesh.forward import Forwarder
 from mesh.frames import Frame, Kind
@@ -28,6 +29,7 @@ from mesh.links import Links, format_address
 from mesh.member import Member
 from mesh.now import Now
 from mesh.relay import Relay, SendEngine
+from mesh.replication import Replication
 from mesh.swim import Swim
 from node.policy.engine_links import EngineLinks
 
@@ -49,6 +51,7 @@ class Switchboard:
     _forwarder: Forwarder
     _relay: Relay
     _engine_links: EngineLinks
+    _records: Replication
     _publish: Callable[[Now], list[Output]]
     """Tells the mesh how loaded this node is."""
     _seal: "Seal | None" = None
@@ -82,6 +85,7 @@ class Switchboard:
                 | LinkSilent()
                 | EngineReady()
                 | EngineLost()
+                | RecordChanged()
             ):
                 pending += self._tell(now, output, effects)[::-1]
             case SendDatagram(address, data) if self._seal is not None:
@@ -119,12 +123,15 @@ class Switchboard:
                 reason = f"silent for {silent_s:.1f} s"
                 evidence = self._swim.evidence(now, node)
                 return [*self._forwarder.node_lost(now, node, reason), *evidence]
+            case RecordChanged():
+                return []
             case EngineReady():
                 return [*self._publish(now), *self._forwarder.view_changed(now)]
             case EngineLost(replica, reason, in_step):
                 return [*self._relay.engine_lost(replica, reason, in_step), *self._publish(now)]
 
     def _member_changed(self, now: Now, before: Member | None, after: Member) -> list[Output]:
+        self._records.member_changed(now, after)
         if not after.is_live:
             reason = after.liveness.name.lower()
             return [

@@ -1,7 +1,8 @@
-"""The operations port of a node: health, metrics, members, flights, drain."""
+"""The operations port of a node: health, metrics, members, flights, records, drain."""
 
 import json
 from typing import Any
+from urllib.parse import parse_qs
 
 import attrs
 import trio
@@ -36,6 +37,7 @@ class Operations:
             Route("GET", "/metrics", self.metrics),
             Route("GET", "/members", self.members),
             Route("GET", "/flights", self.flights),
+            Route("GET", "/records", self.records),
             Route("POST", "/drain", self.drain),
         )
 
@@ -66,6 +68,11 @@ class Operations:
     def flights(self, request: Request) -> Response:
         """List the flights whose entry this node is."""
         return _json(self.gateway.flights())
+
+    def records(self, request: Request) -> Response:
+        """List the replicated records of a namespace, or of all; values of secrets are left out."""
+        namespace = parse_qs(request.query).get("namespace", [""])[0]
+        return _json(self.gateway.records(namespace))
 
     def drain(self, request: Request) -> Response:
         """Begin to drain: no new requests, what runs may end, then the node leaves."""

@@ -50,7 +50,7 @@ class Mesh:
         return Now(1000.0 * index + self.time, EPOCH_S + self.time + self.skews[index])
 
     def call(self, index, name, *arguments):
-        for output in getattr(self.cores[index], name)(self.now(index), *arguments):
+        for output in getattr(self.cores[index], name)(self.now(index), *arguments) or ():
             if isinstance(output, SendDatagram | SendReliable):
                 self._post(index, output)
             elif isinstance(output, RecordChanged):

@@ -83,6 +83,10 @@ class FakeGateway:
             for f in self.open.values()
         ]
 
+    def records(self, namespace: str) -> list[dict[str, Any]]:
+        rows = [{"namespace": "config", "id": "a", "value": "v"}, {"namespace": "keys", "id": "k"}]
+        return [row for row in rows if namespace in ("", row["namespace"])]
+
     def drain(self) -> None:
         self.drained = True
 

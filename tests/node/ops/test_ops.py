@@ -48,6 +48,13 @@ async def test_members_and_flights_are_arrays(autojump_clock: Clock, nursery: tr
     assert await ask(nursery, FakeGateway(), "GET /flights") == (200, b"[]")
 
 
+async def test_records_are_listed_whole_or_by_namespace(autojump_clock: Clock, nursery: trio.Nursery):
+    _, everything = await ask(nursery, FakeGateway(), "GET /records")
+    assert [row["id"] for row in json.loads(everything)] == ["a", "k"]
+    _, some = await ask(nursery, FakeGateway(), "GET /records?namespace=keys")
+    assert json.loads(some) == [{"namespace": "keys", "id": "k"}]
+
+
 async def test_drain_is_an_act(autojump_clock: Clock, nursery: trio.Nursery):
     gateway = FakeGateway()
     assert (await ask(nursery, gateway, "GET /drain"))[0] == 405
