@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sim.cli import run, shrink, swarm
+from sim.cli import compare, run, shrink, swarm
 from sim.cli.common import Usage, refuse
 from sim.configuration import ConfigurationError
 
@@ -12,6 +12,7 @@ COMMANDS = {
     "run": (run, "run a scenario, or the same with several seeds"),
     "swarm": (swarm, "run scenarios drawn from many seeds, over all cores"),
     "shrink": (shrink, "make a scenario that fails as small as possible, and print it as a test"),
+    "compare": (compare, "run two configurations under the same clients and faults, and tell what differs"),
 }
 """Name -> (module with `add` and `main`, what it does)."""
 

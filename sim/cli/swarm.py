@@ -1,26 +1,22 @@
 """`sim swarm`: scenarios drawn from many seeds, over all cores; what failed, and what was ever met."""
 
 import argparse
-import multiprocessing
-import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from multiprocessing.pool import Pool
 from typing import Any
 
 import attrs
 
 from sim.cli.common import COUNT_MAX, FAILED, NODES_MAX, STOPPED, as_json, within, write
+from sim.cli.parallel import JOBS_MAX, results
 from sim.cli.progress import Progress
 from sim.fault import Fault
 from sim.faults import FAULTS
 from sim.swarm import draw
 from sim.tally import Tally, sums, tally
 
-JOBS_MAX = 256
 SECONDS = 12.0
 
 
@@ -122,21 +118,7 @@ def _show(progress: Progress, each: Tally, arguments: argparse.Namespace, failed
 def _tallies(arguments: argparse.Namespace) -> Iterator[Tally]:
     seeds = range(arguments.seed, arguments.seed + arguments.count)
     tasks = [Task(seed, arguments.nodes, arguments.seconds) for seed in seeds]
-    jobs = min(arguments.jobs or os.cpu_count() or 1, len(tasks))
-    if jobs == 1:
-        yield from map(_run, tasks)
-        return
-    with _pool(jobs) as pool:
-        yield from pool.imap_unordered(_run, tasks)
-
-
-def _pool(jobs: int) -> Pool:
-    """Start processes that leave Ctrl-C to this one: what is ignored here when they start, they ignore."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        return multiprocessing.get_context("spawn").Pool(jobs)
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    yield from results(_run, tasks, arguments.jobs)
 
 
 def figures(done: Sequence[Tally]) -> dict[str, Any]:
