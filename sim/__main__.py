@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sim.cli import compare, run, shrink, swarm
+from sim.cli import compare, run, shrink, swarm, whatif
 from sim.cli.common import Usage, refuse
 from sim.configuration import ConfigurationError
 
@@ -13,6 +13,7 @@ COMMANDS = {
     "swarm": (swarm, "run scenarios drawn from many seeds, over all cores"),
     "shrink": (shrink, "make a scenario that fails as small as possible, and print it as a test"),
     "compare": (compare, "run two configurations under the same clients and faults, and tell what differs"),
+    "whatif": (whatif, "say what would happen to a mesh of your own"),
 }
 """Name -> (module with `add` and `main`, what it does)."""
 

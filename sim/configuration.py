@@ -126,6 +126,33 @@ def types_of(kind: type) -> dict[str, Any]:
     return {field.name: field.type for field in attrs.fields(kind) if field.init}
 
 
+def make(kind: type, table: dict[str, Any], where: str, base: object = None) -> Any:
+    """Make a value of an attrs class from a table; what is not there comes from `base`, or its default.
+
+    Raises ConfigurationError.
+    """
+    kinds = types_of(kind)
+    only(table, frozenset(kinds), where)
+    fields = {name: fit(value, kinds[name], f"{where} {name}") for name, value in table.items()}
+    if base is not None:
+        return attrs.evolve(base, **fields)
+    lacking = [
+        f.name for f in attrs.fields(kind) if f.init and f.default is attrs.NOTHING and f.name not in fields
+    ]
+    if lacking:
+        raise ConfigurationError(f"`{where}` lacks `{lacking[0]}`", f"its fields are {', '.join(kinds)}")
+    return kind(**fields)
+
+
+def only(table: dict[str, Any], known: frozenset[str], where: str) -> None:
+    """Refuse keys that are not known. Raises ConfigurationError."""
+    for key in table:
+        if key not in known:
+            raise ConfigurationError(
+                f"`{key}` is unknown in {where}", f"there are {', '.join(sorted(known))}"
+            )
+
+
 def _at(value: Any, path: tuple[str, ...]) -> Any:
     return _at(getattr(value, path[0]), path[1:]) if path else value
 

@@ -15,7 +15,7 @@ from mesh.frames import Frame, Hello, Kind, Ready
 from mesh.link import PROTOCOL, Link
 from node.engine.core import EngineCore, Options
 from node.engine.plan import Plan
-from node.engine.toy import ToyRunner, ToyText
+from node.engine.toy import ToyCost, ToyRunner, ToyText
 from sim.pipe import End
 
 if TYPE_CHECKING:
@@ -29,6 +29,15 @@ LOAD_S = 0.8
 
 KV_BLOCKS = 512
 """Blocks of KV memory: small, so that pre-emption happens."""
+
+
+@attrs.frozen
+class Device:
+    """What a host's engines compute on."""
+
+    cost: ToyCost = ToyCost()
+    kv_blocks: int = KV_BLOCKS
+
 
 POISON_ID = 0
 """A prompt with this id kills each engine that computes it."""
@@ -59,7 +68,7 @@ class Engine:
 
     def __attrs_post_init__(self) -> None:
         self._link = Link(Hello(PROTOCOL, self.replica))
-        self._runner = ToyRunner(blocks=KV_BLOCKS)
+        self._runner = ToyRunner(blocks=self.host.device.kv_blocks, cost=self.host.device.cost)
 
     @property
     def name(self) -> str:

@@ -30,7 +30,7 @@ from mesh.member import Member
 from mesh.now import Now
 from node.core import NodeCore
 from sim.clock import Clock
-from sim.engine import LOAD_S, SPAWN_S, Engine
+from sim.engine import LOAD_S, SPAWN_S, Device, Engine
 from sim.loop import Input, Loop
 from sim.pipe import End
 from sim.stream import random_of, seed_of
@@ -66,6 +66,7 @@ class Host:
     models: dict[str, str]
     """Replica -> model of the engines that it runs."""
     seeds: tuple[Address, ...]
+    device: Device = Device()
     node: str = ""
     """Its node id, as its data directory has it; derived from the name unless it was copied from another."""
     label: str = ""

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from sim.configuration import describe
-from sim.journal import Journal
+from sim.journal import Event, Journal
 from sim.scenario import Result
 
 HEADER_BYTES = 28
@@ -50,30 +50,28 @@ def detections(journal: Journal) -> list[Detection]:
             running.add(event.who)
         elif event.event == "crashed":
             running.discard(event.who)
-            found.append(_noticed(journal, index, frozenset(running)))
+            found.append(noticed(journal.events[index + 1 :], event.who, event.at, frozenset(running)))
     return found
 
 
-def _noticed(journal: Journal, index: int, watchers: frozenset[str]) -> Detection:
-    crash = journal.events[index]
+def noticed(events: Iterable[Event], host: str, at: float, watchers: frozenset[str]) -> Detection:
+    """Return how these watchers noticed, in the events since, that a host was gone at a time."""
     out: dict[str, float] = {}
     dead: dict[str, float] = {}
     waiting = set(watchers)
     back_s = None
-    for event in journal.events[index + 1 :]:
-        after_s = event.at - crash.at
-        if event.event == "started" and event.who == crash.who:
+    for event in events:
+        after_s = event.at - at
+        if event.event == "started" and event.who == host:
             back_s = after_s
             break
         if event.event == "crashed":
             waiting.discard(event.who)
-        elif event.subject == crash.who and (event.event == "quarantined" or event.state in ("dead", "left")):
+        elif event.subject == host and (event.event == "quarantined" or event.state in ("dead", "left")):
             out.setdefault(event.who, after_s)
             if event.event != "quarantined":
                 dead.setdefault(event.who, after_s)
-    return Detection(
-        crash.who, crash.at, _first(out), _last(out, waiting), _first(dead), _last(dead, waiting), back_s
-    )
+    return Detection(host, at, _first(out), _last(out, waiting), _first(dead), _last(dead, waiting), back_s)
 
 
 def _first(times: dict[str, float]) -> float | None:

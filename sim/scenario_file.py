@@ -37,7 +37,7 @@ from typing import Any
 import attrs
 
 from node.core import NodeOptions
-from sim.configuration import ConfigurationError, differences, fit, preset, turn, types_of
+from sim.configuration import ConfigurationError, differences, fit, make, only, preset, turn
 from sim.fault import Fault, Strike
 from sim.faults import FAULTS
 from sim.liveness import Bounds
@@ -70,14 +70,14 @@ def load(text: str, name: str = "scenario") -> Scenario:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"this is no TOML: {error}", "see docs/reference/sim-cli.md") from error
-    _only(table, KEYS, "the file")
+    only(table, KEYS, "the file")
     nodes = _number(table, "nodes", 5, 2, NODES_MAX)
     names = tuple(f"node-{index}" for index in range(nodes))
     workers = _number(table, "workers", max(1, nodes - ENTRIES), 0, nodes)
     seed = fit(table.get("seed", 0), int, "seed")
     heal_at_s = _seconds(table.get("heal_at_s", 15.0), "heal_at_s")
     expect = _table(table, "expect")
-    _only(expect, EXPECT, "[expect]")
+    only(expect, EXPECT, "[expect]")
     return Scenario(
         name=fit(table.get("name", name), str, "name"),
         seed=seed,
@@ -89,8 +89,8 @@ def load(text: str, name: str = "scenario") -> Scenario:
         core=_hosts(expect.get("core", list(names)), names, "core"),
         crashed=_hosts(expect.get("crashed", []), names, "crashed"),
         may_fail=fit(expect.get("may_fail", []), tuple[str, ...], "may_fail"),
-        options=WorldOptions(_options(table), _made(Rule, _table(table, "network"), "[network]", _PLAIN)),
-        bounds=_made(Bounds, _table(table, "bounds"), "[bounds]"),
+        options=WorldOptions(_options(table), make(Rule, _table(table, "network"), "[network]", _PLAIN)),
+        bounds=make(Bounds, _table(table, "bounds"), "[bounds]"),
         excused=fit(expect.get("excused", []), tuple[str, ...], "excused"),
     )
 
@@ -106,13 +106,13 @@ def _options(table: Table) -> NodeOptions:
 
 
 def _requests(table: Table, seed: int, names: tuple[str, ...], heal_at_s: float) -> tuple[Request, ...]:
-    given = [_made(Request, each, "[[request]]") for each in _tables(table, "request")]
+    given = [make(Request, each, "[[request]]") for each in _tables(table, "request")]
     for request in given:
         _hosts([request.entry], names, "[[request]] entry")
     if "workload" not in table:
         return tuple(given)
     plain = Workload(names[:ENTRIES], end_s=heal_at_s)
-    workload = _made(Workload, _table(table, "workload"), "[workload]", plain)
+    workload = make(Workload, _table(table, "workload"), "[workload]", plain)
     _hosts(workload.entries, names, "[workload] entries")
     if workload.rate_per_s <= 0 or not workload.entries:
         raise ConfigurationError("`[workload]` asks for nothing", "give entries and a rate_per_s above 0")
@@ -124,7 +124,7 @@ def _strike(table: Table, names: tuple[str, ...]) -> Strike:
     at, kind = _seconds(fields.pop("at", None), "[[fault]] at"), fields.pop("kind", None)
     if kind not in KINDS:
         raise ConfigurationError(f"`{kind}` is no kind of fault", f"there are {', '.join(KINDS)}")
-    fault: Fault = _made(KINDS[kind], fields, f"[[fault]] {kind}")
+    fault: Fault = make(KINDS[kind], fields, f"[[fault]] {kind}")
     for place in PLACES:
         value = getattr(fault, place, ())
         _hosts(_flat(value), names, f"{kind} {place}")
@@ -135,29 +135,6 @@ def _flat(value: object) -> Iterable[str]:
     if isinstance(value, tuple):
         return [name for item in value for name in _flat(item)]
     return [value] if isinstance(value, str) else []
-
-
-def _made(kind: type, table: Table, where: str, base: object = None) -> Any:
-    """Make a value of an attrs class from a table; what is not there comes from `base`, or its default."""
-    kinds = types_of(kind)
-    _only(table, frozenset(kinds), where)
-    fields = {name: fit(value, kinds[name], f"{where} {name}") for name, value in table.items()}
-    if base is not None:
-        return attrs.evolve(base, **fields)
-    lacking = [
-        f.name for f in attrs.fields(kind) if f.init and f.default is attrs.NOTHING and f.name not in fields
-    ]
-    if lacking:
-        raise ConfigurationError(f"`{where}` lacks `{lacking[0]}`", f"its fields are {', '.join(kinds)}")
-    return kind(**fields)
-
-
-def _only(table: Table, known: frozenset[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise ConfigurationError(
-                f"`{key}` is unknown in {where}", f"there are {', '.join(sorted(known))}"
-            )
 
 
 def _hosts(names: Iterable[str], known: tuple[str, ...], where: str) -> tuple[str, ...]:
