@@ -18,30 +18,69 @@ LENGTH, PAGE = 75, 16
 
 
 def prepare() -> None:
-    """Choose the interpreter; let fresh memory be full of NaN, and rows of a matrix product be independent.
-
-    numpy rounds a row of a product by where the row lies, a matrix instruction does not: with the rows taken
-    one by one, differing bits can only come from our kernels.
-    """
+    """Choose the interpreter; let fresh memory be full of NaN, and mend its arithmetic."""
     os.environ["TRITON_INTERPRET"] = "1"
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)  # also fills what torch.empty returns
+    mend_interpreter()
+
+
+def mend_interpreter() -> None:
+    """Mend two things in Triton's interpreter (3.7), which keeps bf16 as its bits in uint16.
+
+    - bf16: it multiplies the bits in `dot`, cuts them off in a cast from fp32, where hardware rounds to even,
+      and takes integers for bits in a cast from them. Casts go through torch, and products through fp32.
+    - rows of a product: numpy rounds a row by where it lies, a matrix instruction does not. With the rows
+      taken one by one, differing bits can only come from our kernels.
+    """
     import triton.language as tl
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, _convert_float
 
+    cast = InterpreterBuilder.cast_impl
+
+    def cast_with_bf16(builder, src, dst_type):
+        source, target = src.dtype.scalar, dst_type.scalar
+        if source == tl.bfloat16:
+            src = TensorHandle(widened(src.data), tl.float32)
+        if target == tl.bfloat16:
+            return TensorHandle(rounded(src.data.astype(np.float32)), tl.bfloat16)
+        return src if src.dtype.scalar == target else cast(builder, src, dst_type)
+
     def values(operand):
-        narrow = operand.dtype.scalar.is_fp8()
-        return (
-            _convert_float(operand.data, operand.dtype, tl.float16, None).view(np.float16)
-            if narrow
-            else operand.data
-        )
+        kind = operand.dtype.scalar
+        if kind == tl.bfloat16:
+            return widened(operand.data)
+        if kind.is_fp8():
+            return _convert_float(operand.data, kind, tl.float16, None).view(np.float16)
+        return operand.data
 
     def dot(_builder, a, b, d, _precision, _imprecise):
         rows = np.matmul(values(a)[:, None, :], values(b), dtype=d.data.dtype)[:, 0]
         return TensorHandle(rows + d.data, d.dtype.scalar)
 
+    InterpreterBuilder.cast_impl = cast_with_bf16
     InterpreterBuilder.create_dot = dot
+
+
+def widened(bits: np.ndarray) -> np.ndarray:
+    """bf16 in uint16 -> fp32: the upper half of its bits."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """fp32 -> bf16 in uint16, to nearest, ties to even."""
+    narrow = torch.from_numpy(np.ascontiguousarray(values)).to(torch.bfloat16)
+    return narrow.view(torch.int16).numpy().view(np.uint16)
+
+
+def cast_through_triton(values: np.ndarray) -> np.ndarray:
+    """fp32 -> bf16 -> fp32 by the interpreter, as mended."""
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    builder = InterpreterBuilder()
+    narrow = builder.create_fp_trunc(TensorHandle(values, tl.float32), tl.bfloat16)
+    return builder.create_fp_ext(narrow, tl.float32).data
 
 
 def fresh_memory() -> np.ndarray:
@@ -62,11 +101,13 @@ def computed(op: str, name: str, dtype: torch.dtype) -> tuple[np.ndarray, list[n
     inputs = arguments(op, name, dtype)
     implementations = next(one.implementations for one in kernels.OPS if one.name == op)
     result = implementations["triton"](*inputs)
-    return result.numpy(), [array(each) for each in inputs if isinstance(each, torch.Tensor)]
+    return array(result), [array(each) for each in inputs if isinstance(each, torch.Tensor)]
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
-    """The values, or the bytes of a dtype that numpy does not have."""
+    """The values; bf16 as fp32, and of e4m3 the bytes, since numpy has neither."""
+    if tensor.dtype is torch.bfloat16:
+        return tensor.float().numpy()
     return (tensor.view(torch.uint8) if tensor.dtype is torch.float8_e4m3fn else tensor).numpy()
 
 
@@ -92,7 +133,7 @@ def attended(
     spans = [Span(0, 1, (11,))] * shift + [Span(start, count, tuple(pages)) for start, count in cuts]
     rows = torch.cat([q[:shift], *(q[start : start + count] for start, count in cuts)])
     attention_triton.CHUNK = 2 * PAGE
-    return attention_triton.attention_triton(rows, cache, spans, 40**-0.5)[shift:].numpy()
+    return array(attention_triton.attention_triton(rows, cache, spans, 40**-0.5)[shift:])
 
 
 def multiplied(form: str, dtype: torch.dtype, first: int = 0, count: int = 140) -> np.ndarray:
@@ -107,7 +148,7 @@ def multiplied(form: str, dtype: torch.dtype, first: int = 0, count: int = 140) 
         launches = linear_triton.split_launches(rows, weight, None, y)
     for launch in launches:
         launch.run()
-    return y.numpy()
+    return array(y)
 
 
 def multiplied_narrow(programs: int, narrow: torch.dtype, first: int = 0, count: int = 140) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Triton's kernels agree with their specifications, in its interpreter: the arithmetic, not the machine code.
 
-bf16 is left out, since the interpreter computes it wrongly; `kernels.gate` compiles it.
+The interpreter computes bf16 wrongly: `interpreted.mend_interpreter` mends it, and is tested here too.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not installed(), reason="Triton is not installed"),
 ]
 
-DTYPES = (torch.float32, torch.float16)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 CASES = [
     pytest.param(op, case.name, dtype, id=f"{op.name}-{case.name}-{dtype}")
     for op in kernels.OPS
@@ -54,6 +54,16 @@ def test_fresh_memory_is_poisoned(interpreter: Interpreter):
     assert worst(np.array([1.0, np.nan]), torch.ones(2)) == torch.inf
 
 
+def test_the_mended_interpreter_rounds_to_bf16_as_torch_does(interpreter: Interpreter):
+    every = np.arange(1 << 16, dtype=np.uint32) << 16
+    ties = every | 0x8000  # halfway between two values of bf16
+    bits = np.concatenate((every, ties, ties - 1, ties + 1, np.arange(1 << 16, dtype=np.uint32) * 65_537))
+    values = bits.view(np.float32)
+    values = values[~np.isnan(values)]
+    got = interpreter(child.cast_through_triton, values)
+    assert np.array_equal(got, torch.from_numpy(values).bfloat16().float().numpy())
+
+
 @pytest.mark.parametrize(("op", "name", "dtype"), CASES)
 def test_a_kernel_agrees_with_its_specification(
     interpreter: Interpreter, op: Op, name: str, dtype: torch.dtype
@@ -62,13 +72,13 @@ def test_a_kernel_agrees_with_its_specification(
     expected = op.reference(*inputs)
     got, left = interpreter(child.computed, op.name, name, dtype)
     assert got.shape == tuple(expected.shape)
-    assert got.dtype == expected.numpy().dtype
+    assert got.dtype == child.array(expected).dtype
     assert worst(got, expected) <= tolerance(op, child.case_of(op.name, name), dtype)
     if op.name == "rope_store":  # the cache is written too, and nothing beside its slots
         assert worst(left[3], inputs[3]) <= tolerance(op, child.case_of(op.name, name), dtype)
-        assert np.array_equal(left[3] == 0, inputs[3].numpy() == 0)
+        assert np.array_equal(left[3] == 0, child.array(inputs[3]) == 0)
     if op.name == "add_rms_norm":  # the sum stands in the residual's place
-        assert np.array_equal(left[1], inputs[1].numpy())
+        assert np.array_equal(left[1], child.array(inputs[1]))
 
 
 @pytest.mark.parametrize(
