@@ -1,5 +1,15 @@
 """Errors of the mesh. Each says who caused it and whether state changed."""
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 40, 40, 40
+
+
+def shown(value: object) -> str:
+    """Return what came from elsewhere on one short line, however deep it is: plain `repr` runs out of stack."""
+    return _SHORT.repr(value)[:60]
+
 
 class MeshError(Exception):
     """Base class; never raised itself."""

@@ -18,7 +18,7 @@ import statistics
 
 import attrs
 
-from mesh.errors import ClockError, DecodeError
+from mesh.errors import ClockError, DecodeError, shown
 from mesh.identity import is_node_id
 from mesh.now import Now
 from mesh.wire import field, integer
@@ -40,7 +40,7 @@ VOICES_MAX = 15
 def node_id(value: object) -> str:
     """Read a node id."""
     if type(value) is not str or not is_node_id(value):
-        raise DecodeError(f"`{value!r:.40}` is no node id")
+        raise DecodeError(f"`{shown(value)}` is no node id")
     return value
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from mesh.effects import Address
-from mesh.errors import DecodeError
+from mesh.errors import DecodeError, shown
 from mesh.identity import NODE_DIGITS
 from mesh.member import Liveness
 from mesh.messages import SpanKind
@@ -59,7 +59,7 @@ def _same(value: Any) -> Any:
 def need(holds: bool, what: str, value: Any) -> None:
     """Raise DecodeError unless it holds."""
     if not holds:
-        raise DecodeError(f"`{value!r:.60}` is not {what}")
+        raise DecodeError(f"`{shown(value)}` is not {what}")
 
 
 def uint(value_max: int) -> Kind:

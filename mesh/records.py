@@ -28,7 +28,7 @@ from collections.abc import Iterator
 import attrs
 
 from mesh import wire
-from mesh.errors import DecodeError, LimitError
+from mesh.errors import DecodeError, LimitError, shown
 from mesh.hlc import COUNTER_MAX, Stamp
 from mesh.wire import U64_MAX, field, integer, raw, string
 
@@ -70,7 +70,7 @@ class Fate(enum.IntEnum):
 
 def _fate(value: object) -> Fate:
     if type(value) is not int or not Fate.LIVE <= value <= Fate.REVOKED:
-        raise DecodeError(f"`{value!r:.40}` is no fate of a record")
+        raise DecodeError(f"`{shown(value)}` is no fate of a record")
     return Fate(value)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import msgpack
 
-from mesh.errors import DecodeError
+from mesh.errors import DecodeError, shown
 
 Reader = Callable[[Any], Any]
 Record = TypeVar("Record")
@@ -31,7 +31,7 @@ def integer(low: int = 0, high: int = U32_MAX) -> Reader:
 
     def read(value: Any) -> int:
         if type(value) is not int or not low <= value <= high:
-            raise DecodeError(f"`{value!r:.40}` is no integer of {low} to {high}")
+            raise DecodeError(f"`{shown(value)}` is no integer of {low} to {high}")
         return value
 
     return read
@@ -40,14 +40,14 @@ def integer(low: int = 0, high: int = U32_MAX) -> Reader:
 def real(value: Any) -> float:
     """Read a finite number."""
     if type(value) not in (int, float) or not -1e308 < value < 1e308:
-        raise DecodeError(f"`{value!r:.40}` is no finite number")
+        raise DecodeError(f"`{shown(value)}` is no finite number")
     return float(value)
 
 
 def flag(value: Any) -> bool:
     """Read a bool."""
     if type(value) is not bool:
-        raise DecodeError(f"`{value!r:.40}` is no boolean")
+        raise DecodeError(f"`{shown(value)}` is no boolean")
     return value
 
 

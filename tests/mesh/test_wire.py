@@ -112,3 +112,8 @@ def test_what_breaks_a_bound_is_refused(array: object) -> None:
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(DecodeError):
         wire.unpack(Tree, b"\x91" * 100_000 + b"\x01")
+
+
+def test_a_value_of_a_thousand_levels_is_an_error_like_any_other():
+    with pytest.raises(DecodeError):
+        wire.unpack(Leaf, b"\x91" * 1000 + b"\x90")
