@@ -114,6 +114,13 @@ class Report:
     fields: tuple[tuple[str, Any], ...] = ()
 
 
+@attrs.frozen
+class Stop:
+    """End the process, with this reason: it must not go on. Nothing is reported back."""
+
+    reason: str
+
+
 Effect = (
     SendDatagram
     | SendReliable
@@ -125,4 +132,5 @@ Effect = (
     | KillEngine
     | Wake
     | Report
+    | Stop
 )

@@ -18,6 +18,10 @@ INCARNATION_MAX = 2**32 - 1
 """At the bound a node starts its next generation: no rumour can name a pair that cannot be topped
 (memberlist adds one and wraps to 0, so one forged number silences a node for ever)."""
 
+GENERATION_STEP_MAX = 2**20
+"""An account this many lives above the last known one of its node is not believed: else one forged number
+would leave no room for the node to top it. Starts and clashes raise it by one."""
+
 _NODE = re.compile(rf"[0-9a-f]{{{NODE_DIGITS}}}")
 
 
@@ -46,6 +50,10 @@ class Identity:
     def age(self) -> tuple[int, int]:
         """What to compare between two identities of one node: the greater is the newer."""
         return (self.generation, self.incarnation)
+
+    def may_follow(self, known: "Identity") -> bool:
+        """Whether it is credible as a later (or older) identity of a node that is known as `known`."""
+        return self.generation <= known.generation + GENERATION_STEP_MAX
 
     def above(self, rumour: "Identity | None" = None) -> "Identity":
         """The least identity of this node that beats both this one and `rumour`."""

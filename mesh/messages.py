@@ -111,7 +111,15 @@ class Reconcile:
     """0 opens, each answer is one deeper, at most `ranges.DEPTH_MAX`."""
 
 
-Message = Ping | Ack | PingRequest | Nack | Join | Snapshot | Sync | Leave | Gossip | Reconcile
+@attrs.frozen
+class Seen:
+    """Your packets come from `address`, and at the address that you give you do not answer us (a NAT, perhaps)."""
+
+    source: str
+    address: Address
+
+
+Message = Ping | Ack | PingRequest | Nack | Join | Snapshot | Sync | Leave | Gossip | Reconcile | Seen
 
 
 class SpanKind(enum.IntEnum):

@@ -108,6 +108,13 @@ class Reconciler:
         self._alert_until = 0.0
         self._disputes: dict[str, float] = {}
 
+    def due(self, now: Now, key: SyncKey | PaceTimer, excluding: tuple[str, ...]) -> str | None:
+        """A deadline of ours has come. Returns whom to probe for its digest, if anybody."""
+        if isinstance(key, SyncKey):
+            return key.node if self._watch_due(now, key.node) else None
+        self._pace(now, excluding)
+        return None
+
     # Calm.
 
     def compare(self, now: Now, ack: Ack) -> None:
@@ -125,7 +132,7 @@ class Reconciler:
             self._watches[ack.source] = _Watch.WATCHED
             self._agenda.set(SyncKey(ack.source), now.mono + self._spread_bound_s())
 
-    def watch_due(self, now: Now, node: str) -> bool:
+    def _watch_due(self, now: Now, node: str) -> bool:
         """The spread bound has passed. Returns whether `node` is to be probed, for its digest."""
         row = self._members.get(node)
         asked = self._watches[node] is _Watch.ASKED
@@ -169,7 +176,7 @@ class Reconciler:
             self._agenda.set(PaceTimer.PACE, now.mono + wait_s)
         self._voice.hurried = True
 
-    def pace_due(self, now: Now, excluding: tuple[str, ...]) -> None:
+    def _pace(self, now: Now, excluding: tuple[str, ...]) -> None:
         """Open the next exchange of a hurry, with a peer outside `excluding`, unless it is time to be calm."""
         peer = self._next_peer(excluding)
         if self._exchanges >= HURRY_MAX or peer is None:

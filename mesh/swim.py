@@ -9,6 +9,7 @@ each input to the part that owns the decision:
     Beliefs    mesh.beliefs    suspicion, death, life: what is gossiped (the mesh's verdict)
     Reunion    mesh.reunion    join, heal
     Reconciler mesh.reconcile  compare tables, snapshots
+    Myself     mesh.myself     our own account: refutation, clashes of ids, our address
     Voice      mesh.voice      packets, piggy-backing, gossip rounds, facts, reports
 
 and keeps for itself what concerns this node: its own account, its goodbye, its pauses.
@@ -29,7 +30,7 @@ carried out. The first input of all arms the timers.
 
 import enum
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, assert_never
 
 import attrs
@@ -42,7 +43,7 @@ from mesh.effects import Address, Effect
 from mesh.errors import DecodeError
 from mesh.facts import Fact
 from mesh.health import pause_s
-from mesh.identity import Identity
+from mesh.identity import INCARNATION_MAX
 from mesh.load import LoadMark, LoadRecord, LoadTable
 from mesh.member import Liveness, Member
 from mesh.members import Members
@@ -56,10 +57,12 @@ from mesh.messages import (
     Ping,
     PingRequest,
     Reconcile,
+    Seen,
     Snapshot,
     Sync,
     Update,
 )
+from mesh.myself import Myself, MyselfTimer
 from mesh.now import Now
 from mesh.reconcile import PaceTimer, Reconciler, SyncKey, is_bulk
 from mesh.reunion import Reunion, ReunionTimer
@@ -124,7 +127,6 @@ class Swim:
         self._tally = Tally()
         self._begun = False
         self._leaving = False
-        self._jumped = False
         self._lag_s = 0.0
         self._ran_at = 0.0
         self._away_s = 0.0
@@ -147,6 +149,9 @@ class Swim:
             self._agenda,
             self._tally,
         )
+        self._myself = Myself(
+            me.node, self._members, self._voice, self._detector.health, self._agenda, rng, self._tally
+        )
         self._reunion = Reunion(me.node, options, self._members, self._voice, self._agenda, rng)
         self._reconciler = Reconciler(
             me.node, options, self._members, self._voice, self._agenda, rng, self._tally
@@ -160,9 +165,7 @@ class Swim:
     @property
     def me(self) -> Member:
         """This node's own account."""
-        me = self._members.get(self._node)
-        assert me is not None, "a table always holds its owner"
-        return me
+        return self._myself.account
 
     @property
     def options(self) -> SwimOptions:
@@ -240,7 +243,7 @@ class Swim:
         self._backlog_s = 0.0
         self._wake(now)
         for key in self._agenda.due(now.mono):
-            self._come_due(now, key)
+            _DUE[type(key)](self, now, key)
         return self._voice.take()
 
     def join(self, now: Now, addresses: Iterable[Address]) -> list[Effect | Fact]:
@@ -258,9 +261,23 @@ class Swim:
         if not self._leaving:
             self._leaving = True
             self._agenda.clear()
-            self._become(now, attrs.evolve(self.me, liveness=Liveness.LEFT))
+            self._myself.say(now, attrs.evolve(self.me, liveness=Liveness.LEFT))
             for peer in self._members.sample(self._options.leave_fanout):
                 self._voice.say(now, Say(peer.address, Leave(self._node), peer.node))
+        return self._voice.take()
+
+    def forget(self, now: Now, node: str) -> list[Effect | Fact]:
+        """Let the mesh forget this life of a member, whatever is still said of it; its next life may return.
+
+        It is held as LEFT at its generation's last incarnation, which nothing said of that generation tops.
+        """
+        self._wake(now)
+        row = self._members.get(node)
+        if row is not None and node != self._node and not self._leaving:
+            identity = attrs.evolve(row.identity, incarnation=INCARNATION_MAX)
+            gone = attrs.evolve(row, identity=identity, liveness=Liveness.LEFT)
+            self._beliefs.learn(now, Update(gone))
+            self._voice.report("forgotten", node=node, name=row.name, was=row.liveness.name.lower())
         return self._voice.take()
 
     def heard(self, now: Now, node: str) -> list[Effect | Fact]:
@@ -306,18 +323,18 @@ class Swim:
         self._wake(now)
         me = attrs.evolve(self.me, **facts)
         if me != self.me and not self._leaving:
-            self._become(now, attrs.evolve(me, identity=me.identity.above()))
+            self._myself.say(now, attrs.evolve(me, identity=me.identity.above()))
         return self._voice.take()
 
     # Packets and deadlines.
 
     def _accept(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:
         self._tally.unknown_items += packet.unknown
-        if packet.updates:
+        if packet.updates and not self._leaving:
             self._learn(now, packet)
         self._hear_loads(now, packet)
         if packet.message.source == self._node:
-            self._tally.misplaced += 1
+            self._myself.mirrored(now, packet.message, source)
         elif not self._leaving:
             self._beliefs.weigh(now, self._detector.heard(now, packet.message.source))
             self._answer(now, packet, source, reliable)
@@ -327,14 +344,20 @@ class Swim:
         returned = self._members.returned
         self._voice.quiet = is_bulk(packet)
         for update in packet.updates:
-            if update.member.node != self._node and not self._leaving:
+            if not self._is_plausible(update.member):
+                self._tally.implausible += 1
+            elif update.member.node != self._node:
                 self._beliefs.learn(now, update)
         self._voice.quiet = False
         for update in packet.updates:
-            if update.member.node == self._node:
-                self._hear_of_me(now, update.member)
+            if update.member.node == self._node and self._is_plausible(update.member):
+                self._myself.hear(now, update.member)
         if self._members.returned != returned and self._reunion.met(now):
             self._reconciler.urge(now, packet.message.source)
+
+    def _is_plausible(self, new: Member) -> bool:
+        known = self._members.get(new.node)
+        return known is None or new.identity.may_follow(known.identity)
 
     def _hear_loads(self, now: Now, packet: Packet) -> None:
         """Take figures, with the time for which they may have waited in a socket while we did not run."""
@@ -357,6 +380,7 @@ class Swim:
                 ack = Ack(self._node, message.nonce, self._members.digest())
                 missing = self.loads.missing(now, packet.held[0]) if packet.held else None
                 self._voice.say(now, Say(reply_to, ack, message.source, reliable), missing)
+                self._tell_seen(now, known, source, reliable)
             case Ack():
                 self._acked(now, message, reliable)
             case PingRequest():
@@ -367,17 +391,28 @@ class Swim:
                 pass
             case Reconcile():
                 self._reconciler.receive(now, message, packet, reply_to, reliable)
-            case Join() | Snapshot() | Sync() if reliable:
-                self._compare_tables(now, message, packet, reply_to)
-            case Ping() | Join() | Snapshot() | Sync():
+            case Seen():
+                self._myself.seen(now, message)
+            case Join() | Snapshot() | Sync():
+                self._compare_tables(now, message, packet, reply_to, reliable)
+            case Ping():
                 self._tally.misplaced += 1
             case _:
                 assert_never(message)
 
+    def _tell_seen(self, now: Now, peer: Member | None, source: Address, reliable: bool) -> None:
+        """Who doubts a member that pings us from elsewhere than it says tells it where it is seen."""
+        if peer is None or reliable or peer.address == source:
+            return
+        if peer.liveness is not Liveness.ALIVE or self._detector.is_quarantined(peer.node):
+            self._voice.say(now, Say(source, Seen(self._node, source), peer.node))
+
     def _compare_tables(
-        self, now: Now, message: Join | Snapshot | Sync, packet: Packet, reply_to: Address
+        self, now: Now, message: Join | Snapshot | Sync, packet: Packet, reply_to: Address, reliable: bool
     ) -> None:
         match message:
+            case _ if not reliable:
+                self._tally.misplaced += 1
             case Join():
                 self._reconciler.welcome(now, message.source, reply_to)
             case Snapshot():
@@ -392,32 +427,17 @@ class Swim:
         if findings:
             self._reconciler.compare(now, ack)
 
-    def _come_due(self, now: Now, key: object) -> None:
-        match key:
-            case RoundKey():
-                self._beliefs.weigh(now, self._detector.round_due(now, key.nonce))
-            case RelayKey():
-                self._beliefs.weigh(now, self._detector.relay_due(key.nonce))
-            case CaseKey():
-                self._beliefs.case_due(now, key.node)
-            case PeriodTimer():
-                (self._period if key is PeriodTimer.PERIOD else self._again)(now)
-            case GossipTimer.GOSSIP:
-                if self._voice.rumours > RUMOURS_MANY:
-                    self._reconciler.urge(now)
-                self._voice.gossip_due(now, self._detector.quarantined)
-            case ReunionTimer():
-                self._reunion.due(now, key)
-            case SyncKey() | PaceTimer():
-                self._comparison_due(now, key)
-            case _:
-                raise AssertionError(f"nobody sets the deadline {key!r}")
+    def _compare(self, now: Now, key: SyncKey | PaceTimer) -> None:
+        if (doubtful := self._reconciler.due(now, key, self._detector.quarantined)) is not None:
+            self._beliefs.probe(now, doubtful)
 
-    def _comparison_due(self, now: Now, key: SyncKey | PaceTimer) -> None:
-        if key is PaceTimer.PACE:
-            self._reconciler.pace_due(now, self._detector.quarantined)
-        elif self._reconciler.watch_due(now, key.node):
-            self._beliefs.probe(now, key.node)
+    def _gossip(self, now: Now, _key: GossipTimer) -> None:
+        if self._voice.rumours > RUMOURS_MANY:
+            self._reconciler.urge(now)
+        self._voice.gossip_due(now, self._detector.quarantined)
+
+    def _turn(self, now: Now, key: PeriodTimer) -> None:
+        (self._period if key is PeriodTimer.PERIOD else self._again)(now)
 
     def _period(self, now: Now) -> None:
         """Probe whose turn it is."""
@@ -435,42 +455,6 @@ class Swim:
             self._agenda.set(PeriodTimer.AGAIN, now.mono + period_s)
             self._beliefs.probe(now, self._rng.choice(self._detector.quarantined))
 
-    # Ourselves.
-
-    def _become(self, now: Now, me: Member) -> None:
-        self._members.apply(me, now.mono)
-        self._voice.spread(now, me)
-
-    def _hear_of_me(self, now: Now, rumour: Member) -> None:
-        """Refute what is not so; repeat ourselves to who still believes what we have refuted."""
-        me = self.me
-        if self._leaving:
-            return
-        if rumour.identity.generation > me.identity.generation:
-            self._clash(now, rumour)
-        elif rumour.precedence > me.precedence:
-            self._become(now, attrs.evolve(me, identity=me.identity.above(rumour.identity)))
-            if rumour.liveness is not Liveness.ALIVE:
-                self._refuted(rumour)
-        elif rumour.liveness is not Liveness.ALIVE and not self._voice.is_spreading(self._node):
-            self._voice.spread(now, me)
-
-    def _refuted(self, rumour: Member) -> None:
-        self._tally.refutations += 1
-        self._detector.health.refuted()
-        incarnation = self.me.identity.incarnation
-        self._voice.report("refuted", rumour=rumour.liveness.name.lower(), incarnation=incarnation)
-
-    def _clash(self, now: Now, rumour: Member) -> None:
-        """A later life of our id is known: jump above it once; twice means that the id is shared."""
-        if self._jumped:
-            self._voice.report("identity_clash", node=self._node, address="{}:{}".format(*rumour.address))
-            return
-        self._jumped = True
-        identity = Identity(self._node, rumour.identity.generation, 0).next_life()
-        self._become(now, attrs.evolve(self.me, identity=identity))
-        self._voice.report("generation_raised", generation=identity.generation)
-
     def _wake(self, now: Now) -> None:
         """Notice that this process was away, before anything that came due meanwhile is believed."""
         if not self._begun:
@@ -478,6 +462,7 @@ class Swim:
             period_s = self._options.probe_period_s
             self._agenda.set(PeriodTimer.PERIOD, now.mono + self._rng.uniform(0.0, period_s))
             self._reunion.begin(now)
+            self._myself.begin(now)
         self._away_s, self._ran_at = now.mono - self._ran_at, now.mono
         deadline_at = self._agenda.next_deadline()
         self._lag_s = max(0.0, now.mono - deadline_at) if deadline_at is not None else 0.0
@@ -493,8 +478,22 @@ class Swim:
         self._agenda.shift(shift_s)
         self._detector.forgive(shift_s)
         self._beliefs.forgive(shift_s)
-        self._become(now, attrs.evolve(self.me, identity=self.me.identity.above()))
+        self._myself.speak_up(now)
         self._agenda.set(PeriodTimer.PERIOD, now.mono)
         self._agenda.set(GossipTimer.GOSSIP, now.mono)
         self._voice.report("paused", gap_s=round(gap_s, 3), incarnation=self.me.identity.incarnation)
         self._beliefs.probe_suspects(now)
+
+
+_DUE: dict[type, Callable[[Swim, Now, Any], None]] = {
+    RoundKey: lambda core, now, key: core._beliefs.weigh(now, core._detector.round_due(now, key.nonce)),
+    RelayKey: lambda core, now, key: core._beliefs.weigh(now, core._detector.relay_due(key.nonce)),
+    CaseKey: lambda core, now, key: core._beliefs.case_due(now, key.node),
+    PeriodTimer: Swim._turn,
+    GossipTimer: Swim._gossip,
+    SyncKey: Swim._compare,
+    PaceTimer: Swim._compare,
+    ReunionTimer: lambda core, now, key: core._reunion.due(now, key),
+    MyselfTimer: lambda core, now, _key: core._myself.prove_due(now),
+}
+"""What each deadline means, by its kind of key."""

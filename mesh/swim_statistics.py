@@ -20,6 +20,8 @@ class Tally:
     quarantines: int = 0
     pauses: int = 0
     syncs: int = 0
+    implausible: int = 0
+    clashes: int = 0
     rows_reconciled: int = 0
     reconciles_capped: int = 0
 
@@ -62,6 +64,10 @@ class SwimStatistics:
     """Pauses of this process that it noticed and forgave."""
     syncs: int
     """Exchanges opened to compare tables."""
+    implausible: int
+    """Accounts not believed: too many lives above the last known one."""
+    clashes: int
+    """Times that another process seemed to use our id."""
     rows_reconciled: int
     """Accounts sent because two tables differed there."""
     reconciles_capped: int

@@ -16,7 +16,7 @@ from typing import Any
 from mesh import codec
 from mesh.agenda import Agenda
 from mesh.detector import Say
-from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable
+from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable, Stop
 from mesh.facts import Fact
 from mesh.gossip import Broadcasts, Rank, sends_max
 from mesh.load import LoadTable
@@ -87,6 +87,10 @@ class Voice:
     def report(self, event: str, **fields: Any) -> None:
         """Tell the operator."""
         self._out.append(Report(event, tuple(fields.items())))
+
+    def stop(self, stop: Stop) -> None:
+        """Ask for the end of this process."""
+        self._out.append(stop)
 
     def say(self, now: Now, say: Say, load: bytes | None = None) -> None:
         """Send one message with as much riding on it as fits; `load` is our record, if it is missed there."""

@@ -62,6 +62,7 @@ LEVELS = {
     "datagram_refused": Level.WARNING,
     "clocks_differ": Level.WARNING,
     "no_seed_answers": Level.WARNING,
+    "identity_clash": Level.ERROR,
 }
 """Levels of events that are not mere information."""
 
@@ -85,6 +86,10 @@ def run(config: Config) -> int:
         ready_file.prepare(config.ready_file)
         node = Node(config, log, sockets, _me(config, sockets, models), models, keyring)
         trio.run(node.run)
+    if node.fatal:
+        raise SettingsError(
+            node.fatal, "give each node a --data-dir of its own; a copied one brings its id along"
+        )
     return 0
 
 
@@ -138,6 +143,8 @@ class Node:
     """The mesh's keys; on loopback there may be none."""
     _startup_ms: dict[str, int] = attrs.field(init=False, factory=dict)
     _stop: trio.Event = attrs.field(init=False, factory=trio.Event)
+    fatal: str = attrs.field(init=False, default="")
+    """Why it must not go on, if it must not."""
 
     async def run(self) -> None:
         """Serve until a signal or a drain, then leave in good order."""
@@ -148,7 +155,7 @@ class Node:
             random.Random(secrets.randbits(64)),
             self._seal(),
         )
-        driver = Driver(core, self._report)
+        driver = Driver(core, self._report, stop=self._must_stop)
         async with trio.open_nursery() as nursery:
             engines = self._wire(core, driver, nursery)
             nursery.start_soon(self._watch_signals, driver, nursery)
@@ -156,8 +163,9 @@ class Node:
                 nursery.start_soon(self._watch_keys, driver)
             await self._open(driver, nursery, engines)
             await self._stop.wait()
-            await self._drain(driver)
-            driver.step(core.leave)
+            if not self.fatal:
+                await self._drain(driver)
+                driver.step(core.leave)
             await engines.stop()
             nursery.cancel_scope.cancel()
 
@@ -284,6 +292,12 @@ class Node:
                 if keyring is not None:
                     driver.step(driver.core.rekey, keyring)
                     driver.connections.credentials.rekey(keyring)
+
+    def _must_stop(self, reason: str) -> None:
+        """End at once and without a goodbye: the mesh goes on with whoever else bears our id."""
+        self.fatal = reason
+        self.log.write(Level.ERROR, "stopping", {"reason": reason})
+        self._stop.set()
 
     async def _drain(self, driver: Driver) -> None:
         driver.step(driver.core.drain)

@@ -145,6 +145,11 @@ class NodeCore:
         report = Report("draining", (("flights", self.active), ("attempts", len(self.relay.tickets))))
         return self._settle(now, [report, *self.swim.update_me(now, draining=True), *self._publish(now)])
 
+    def forget(self, now: Now, node: str) -> tuple[bool, list[Effect]]:
+        """Let the mesh forget this life of a member; return whether there is one to forget."""
+        known = node != self.me.node and self.swim.member(node) is not None
+        return known, self._settle(now, self.swim.forget(now, node))
+
     @property
     def active(self) -> int:
         """Flights of this entry that have not ended."""

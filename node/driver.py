@@ -25,6 +25,7 @@ from mesh.effects import (
     Report,
     SendDatagram,
     StartEngine,
+    Stop,
     Wake,
 )
 from mesh.now import Now
@@ -66,6 +67,10 @@ class Processes(Protocol):
     def kill(self, replica: str, reason: str) -> None: ...
 
 
+def _not_stopped(reason: str) -> None:
+    raise AssertionError(f"nobody said how to stop, and must: {reason}")
+
+
 @attrs.define
 class Driver:
     """Feeds the core and obeys it. The shells are set once, before the first step."""
@@ -76,6 +81,8 @@ class Driver:
     connections: Connections | None = None
     processes: Processes | None = None
     intake: Counted | None = None
+    stop: Callable[[str], None] = _not_stopped
+    """Ends the process, for a reason."""
     _watchers: dict[int, trio.Event] = attrs.field(init=False, factory=dict)
     _alarm: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     """What the timer sleeps in; its deadline is the core's."""
@@ -114,6 +121,8 @@ class Driver:
                 self.processes.kill(replica, reason)
             case Report():
                 self.report(effect)
+            case Stop(reason):
+                self.stop(reason)
             case _:
                 raise AssertionError(f"no driver carries out {effect!r}")
 

@@ -191,6 +191,10 @@ class Gateway:
         self._driver.step(self._core.drain)
         self._stop()
 
+    def forget(self, node: str) -> bool:
+        """Let the mesh forget this life of a member, by its id; whether it was known, and not this node itself."""
+        return self._driver.step(self._core.forget, node)
+
     def statistics(self) -> dict[str, Any]:
         """Return counters and gauges of every part, by part and name."""
         return {**self._core.statistics(), "net": self._driver.net_statistics()}

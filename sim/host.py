@@ -23,6 +23,7 @@ from mesh.effects import (
     Report,
     SendDatagram,
     StartEngine,
+    Stop,
     Wake,
 )
 from mesh.identity import Identity
@@ -370,6 +371,9 @@ class Host:
             case Wake(flight):
                 if flight in self.readers:
                     self.world.at(self.world.time, self.readers[flight])
+            case Stop(reason):
+                self.world.trace.write(self.world.time, self.name, "stopped", (("reason", reason),))
+                self.world.at(self.world.time, self.crash)
             case Report(event, fields):
                 self.world.trace.write(self.world.time, self.name, event, fields)
             case _:

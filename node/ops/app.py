@@ -39,6 +39,7 @@ class Operations:
             Route("GET", "/flights", self.flights),
             Route("GET", "/records", self.records),
             Route("POST", "/drain", self.drain),
+            Route("POST", "/forget", self.forget),
         )
 
     def health(self, request: Request) -> Response:
@@ -78,6 +79,14 @@ class Operations:
         """Begin to drain: no new requests, what runs may end, then the node leaves."""
         self.gateway.drain()
         return Response(202, b'{"draining": true}')
+
+    def forget(self, request: Request) -> Response:
+        """Let the mesh forget this life of a member, `?node=ID`: no rumour brings it back, its next start does."""
+        node = parse_qs(request.query).get("node", [""])[0]
+        if not self.gateway.forget(node):
+            error = {"error": f"no other member of this mesh has the id `{node}`; GET /members lists them"}
+            return Response(404, json.dumps(error).encode())
+        return Response(202, json.dumps({"forgotten": node}).encode())
 
 
 def _json(value: Any) -> Response:

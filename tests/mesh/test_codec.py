@@ -24,6 +24,7 @@ from mesh.messages import (
     Ping,
     PingRequest,
     Reconcile,
+    Seen,
     Snapshot,
     Span,
     SpanKind,
@@ -50,6 +51,7 @@ MESSAGES = st.one_of(
     st.builds(PingRequest, NODES, NONCES, NODES, ADDRESSES, COUNTS),
     st.builds(Nack, NODES, NONCES),
     st.builds(Sync, NODES, st.booleans()),
+    st.builds(Seen, NODES, ADDRESSES),
     st.builds(Reconcile, NODES, st.integers(0, 2**64 - 1), st.integers(0, 255)),
     *(st.builds(kind, NODES) for kind in (Join, Snapshot, Leave, Gossip)),
 )
@@ -142,6 +144,7 @@ EXAMPLES = {
             Span(OTHER, OTHER, SpanKind.WANTED, b"mark"),
         ),
     ),
+    "seen": Packet(Seen(NODE, ("2001:db8::1", 7946))),
     "ping-load-held": Packet(Ping(NODE, 7, OTHER), held=(LoadHeld(3, 2**32 - 1),)),
     "ack-load-still": Packet(Ack(NODE, 7, bytes(range(8))), still=(LoadStill(3, 8, 1500),)),
 }

@@ -122,21 +122,11 @@ def test_what_was_heard_before_a_link_was_lost_does_not_count_after():
 
 def test_a_suspect_that_answers_us_does_not_die_though_it_never_refutes():
     world = settled(3)
-    world.core(2)._hear_of_me = lambda now, rumour: None
+    world.core(2)._myself.hear = lambda now, rumour: None
     doubt(world, 1, 2, Liveness.SUSPECT)
     world.run(30)
     assert world.sees(1, 2) is Liveness.SUSPECT
     assert world.sees(3, 2) is Liveness.SUSPECT
-
-
-def test_an_id_that_two_nodes_share_is_reported_after_one_jump():
-    world = settled(3)
-    for generation in (5, 9):
-        clone = attrs.evolve(account(2, generation), address=("127.0.0.1", 9))
-        data = codec.packet([codec.item(Gossip(f"{3:016x}")), codec.item(Update(clone))])
-        world.call(2, "receive", data, account(3).address)
-    assert world.core(2).me.identity.generation == 6
-    assert len(world.reports("generation_raised")) == len(world.reports("identity_clash")) == 1
 
 
 def test_a_ping_to_the_dead_says_that_they_are_held_dead():

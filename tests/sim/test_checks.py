@@ -15,9 +15,9 @@ from mesh.frames import Ping, Tokens
 from mesh.identity import Identity
 from mesh.member import Liveness, Member
 from mesh.members import Members
+from mesh.myself import Myself
 from mesh.now import Now
 from mesh.relay import Relay, SendEngine, Ticket
-from mesh.swim import Swim
 from node.core import NodeCore
 from node.policy.engines import EngineOptions
 from sim.fault import Fault, Strike
@@ -138,7 +138,7 @@ def test_own_age_catches_a_generation_that_is_not_remembered():
 
 
 def test_own_life_catches_a_node_that_believes_rumours_of_its_death(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Swim, "_hear_of_me", lambda self, now, rumour: self._members.apply(rumour, now.mono))
+    monkeypatch.setattr(Myself, "hear", lambda self, now, rumour: self._members.apply(rumour, now.mono))
     assert caught((3.0, Partition(("node-3",), 3.0))) == "own_life"
 
 

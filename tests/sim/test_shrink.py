@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mesh.flight import Chunk, Flight
 from mesh.frames import Tokens
+from mesh.myself import Myself
 from mesh.swim import Swim
 from sim.__main__ import main
 from sim.cli.common import BAD_USAGE, FAILED
@@ -46,7 +47,7 @@ def plant_doubled_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plant_deaf_refutation(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node believes what is said of it."""
-    monkeypatch.setattr(Swim, "_hear_of_me", lambda self, now, rumour: self._members.apply(rumour, now.mono))
+    monkeypatch.setattr(Myself, "hear", lambda self, now, rumour: self._members.apply(rumour, now.mono))
 
 
 def plant_raise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ class FakeGateway:
     closed: list[int] = attrs.Factory(list)
     open: dict[int, Flight] = attrs.Factory(dict)
     drained: bool = False
+    forgotten: list[str] = attrs.Factory(list)
     admits: int = 1_000_000
     """Requests that are admitted before one breaks."""
     _events: dict[int, trio.Event] = attrs.Factory(dict)
@@ -86,6 +87,10 @@ class FakeGateway:
     def records(self, namespace: str) -> list[dict[str, Any]]:
         rows = [{"namespace": "config", "id": "a", "value": "v"}, {"namespace": "keys", "id": "k"}]
         return [row for row in rows if namespace in ("", row["namespace"])]
+
+    def forget(self, node: str) -> bool:
+        self.forgotten.append(node)
+        return node == "00000000000000ab"
 
     def drain(self) -> None:
         self.drained = True

@@ -63,6 +63,15 @@ async def test_drain_is_an_act(autojump_clock: Clock, nursery: trio.Nursery):
     assert gateway.drained
 
 
+async def test_a_member_is_forgotten_by_its_id(autojump_clock: Clock, nursery: trio.Nursery):
+    gateway = FakeGateway()
+    assert (await ask(nursery, gateway, "GET /forget?node=00000000000000ab"))[0] == 405
+    assert (await ask(nursery, gateway, "POST /forget?node=00000000000000ab"))[0] == 202
+    status, body = await ask(nursery, gateway, "POST /forget")
+    assert (status, "no other member" in json.loads(body)["error"]) == (404, True)
+    assert gateway.forgotten == ["00000000000000ab", ""]
+
+
 async def test_metrics_tell_of_the_node_and_of_both_ports(autojump_clock: Clock, nursery: trio.Nursery):
     status, text = await ask(nursery, FakeGateway(), "GET /metrics")
     lines = text.decode().splitlines()

@@ -1,0 +1,217 @@
+"""This node's own account: what it says of itself, and what it does about what others say of it.
+
+Theory of operation. Only the subject raises its incarnation, so whatever this node hears of itself is judged
+against what it has said:
+
+    heard of us                                   answer
+    no more than we have said, but doubtful       repeat ourselves, unless that is under way
+    a doubt above what we have said               refute: a higher incarnation
+    a later life, dead or alive, at our address   an old life of ours, of which we kept no record: jump above it
+    "alive", in words that we never used,         jump above it once a second at most; the second time, ask at that
+    with another address                          address whether somebody answers by our id
+
+Whoever answers there is a second process with our key. One of the two must end: the one that began just now, or
+else the one with the greater address. As neither knows how old the other is, each waits out its time and
+asks again; who finds itself alone by then goes on.
+
+    age            address    waits
+    under NEW_S    greater    0 s
+    under NEW_S    lesser     3 s
+    older          greater    10 s
+    older          lesser     for ever: the other ends
+
+A rumour alone ends nobody: somebody has to answer with our nonce. Our own ping coming home (a second name of
+our own address) shows that it is us.
+
+Addresses. A peer that cannot reach us at the address that we give, but is reached by us from another, says
+so (`Seen`). When SEEN_BY such peers agree while we are doubted, that is our address from now on: a NAT has
+rebound us. One liar cannot move us.
+"""
+
+import enum
+import random
+
+import attrs
+
+from mesh.agenda import Agenda
+from mesh.detector import Say
+from mesh.effects import Address, Stop
+from mesh.health import LocalHealth
+from mesh.identity import Identity
+from mesh.member import Liveness, Member
+from mesh.members import Members
+from mesh.messages import Ack, Message, Ping, Seen
+from mesh.now import Now
+from mesh.swim_statistics import Tally
+from mesh.voice import Voice
+
+NEW_S = 60.0
+"""A process younger than this is the newcomer where two share an id."""
+WAITS_S = {(True, True): 0.0, (True, False): 3.0, (False, True): 10.0}
+"""By (new, greater address); not in the table: for ever."""
+PROOF_S = 2.0
+"""So long an answer to the question "who else bears our id?" counts."""
+JUMP_S = 1.0
+"""Least time between two jumps above another life, so that two processes with one id do not race."""
+SEEN_BY = 3
+"""Peers that must agree on another address of ours, or all of them if there are fewer."""
+DOUBTED_S = 30.0
+"""So long after a doubt our own address may be in question."""
+
+
+class MyselfTimer(enum.Enum):
+    """Agenda key: time to ask whether somebody else bears our id."""
+
+    PROVE = "prove"
+
+
+class Myself:
+    """The account of this node, in the table like any other, and its defence."""
+
+    def __init__(
+        self,
+        me: str,
+        members: Members,
+        voice: Voice,
+        health: LocalHealth,
+        agenda: Agenda,
+        rng: random.Random,
+        tally: Tally,
+    ) -> None:
+        self._node = me
+        self._members = members
+        self._voice = voice
+        self._health = health
+        self._agenda = agenda
+        self._rng = rng
+        self._tally = tally
+        self._began_at = 0.0
+        self._jumped_at: float | None = None
+        self._doubted_at: float | None = None
+        self._rival: Address | None = None
+        self._nonce: int | None = None
+        self._asked_at = 0.0
+        self._seen: dict[str, Address] = {}
+
+    @property
+    def account(self) -> Member:
+        """What we say of ourselves."""
+        me = self._members.get(self._node)
+        assert me is not None, "a table always holds its owner"
+        return me
+
+    def begin(self, now: Now) -> None:
+        """The first input of all has come."""
+        self._began_at = now.mono
+
+    def say(self, now: Now, me: Member) -> None:
+        """Publish an account that stands above the present one."""
+        self._members.apply(me, now.mono)
+        self._voice.spread(now, me)
+
+    def speak_up(self, now: Now) -> None:
+        """Publish the same with a higher incarnation: we live."""
+        self.say(now, attrs.evolve(self.account, identity=self.account.identity.above()))
+
+    # What others say of us.
+
+    def hear(self, now: Now, rumour: Member) -> None:
+        """Answer what is said of us, if it needs an answer."""
+        me = self.account
+        is_later = rumour.identity.generation > me.identity.generation
+        if is_later or _is_foreign(me, rumour):
+            self._clash(now, rumour)
+        elif rumour.precedence > me.precedence:
+            self.say(now, attrs.evolve(me, identity=me.identity.above(rumour.identity)))
+            if rumour.liveness is not Liveness.ALIVE:
+                self._refuted(now, rumour)
+        elif rumour.liveness is not Liveness.ALIVE and not self._voice.is_spreading(self._node):
+            self._voice.spread(now, me)
+
+    def _refuted(self, now: Now, rumour: Member) -> None:
+        self._doubted_at = now.mono
+        self._tally.refutations += 1
+        self._health.refuted()
+        incarnation = self.account.identity.incarnation
+        self._voice.report("refuted", rumour=rumour.liveness.name.lower(), incarnation=incarnation)
+
+    # Other lives of our id.
+
+    def _clash(self, now: Now, rumour: Member) -> None:
+        again = self._jumped_at is not None
+        if self._jumped_at is None or now.mono - self._jumped_at >= JUMP_S:
+            self._jumped_at = now.mono
+            generation = max(rumour.identity.generation, self.account.identity.generation)
+            identity = Identity(self._node, generation).next_life()
+            self.say(now, attrs.evolve(self.account, identity=identity))
+            self._voice.report("generation_raised", generation=identity.generation)
+        if again and rumour.liveness is Liveness.ALIVE and rumour.address != self.account.address:
+            self._contest(now, rumour.address)
+
+    def _contest(self, now: Now, rival: Address) -> None:
+        """Somebody else may bear our id: ask, when our time to wait is over."""
+        if MyselfTimer.PROVE in self._agenda:
+            return
+        self._tally.clashes += 1
+        self._rival = rival
+        self._voice.report("identity_clash", node=self._node, address="{}:{}".format(*rival))
+        is_new = now.mono - self._began_at < NEW_S
+        wait_s = WAITS_S.get((is_new, self.account.address > rival))
+        if wait_s is not None:
+            self._agenda.set(MyselfTimer.PROVE, now.mono + wait_s)
+
+    def prove_due(self, now: Now) -> None:
+        """Ask at the rival's address who bears our id there."""
+        assert self._rival is not None, "only a contest sets the timer"
+        self._nonce, self._asked_at = self._rng.getrandbits(48), now.mono
+        self._voice.say(now, Say(self._rival, Ping(self._node, self._nonce, self._node), self._node))
+
+    def mirrored(self, now: Now, message: Message, source: Address) -> None:
+        """A packet came from our own id."""
+        is_ours = self._nonce is not None and getattr(message, "nonce", None) == self._nonce
+        match message:
+            case Ping() if is_ours:
+                self._nonce = None
+            case Ping() if message.target == self._node:
+                ack = Ack(self._node, message.nonce, self._members.digest())
+                self._voice.say(now, Say(source, ack, self._node))
+            case Ack() if is_ours and now.mono - self._asked_at <= PROOF_S:
+                self._nonce = None
+                self._voice.stop(
+                    Stop(f"`{self._node}`, the id of this node, is also used at {source[0]}:{source[1]}")
+                )
+            case _:
+                self._tally.misplaced += 1
+
+    # Where others see us.
+
+    def seen(self, now: Now, seen: Seen) -> None:
+        """A peer sees us at another address than we give: take it, or ask others what they see."""
+        doubted = self._doubted_at is not None and now.mono - self._doubted_at <= DOUBTED_S
+        row = self._members.get(seen.source)
+        if not doubted or row is None or not row.is_live or seen.address == self.account.address:
+            return
+        self._seen[seen.source] = seen.address
+        agreeing = sum(address == seen.address for address in self._seen.values())
+        needed = min(SEEN_BY, self._members.live - 1)
+        if agreeing >= needed:
+            self._move(now, seen.address)
+            return
+        for peer in self._members.sample(needed - agreeing, tuple(self._seen)):
+            self._voice.say(
+                now, Say(peer.address, Ping(self._node, self._rng.getrandbits(48), peer.node), peer.node)
+            )
+
+    def _move(self, now: Now, address: Address) -> None:
+        self._seen.clear()
+        self._voice.report("address_changed", address="{}:{}".format(*address))
+        me = self.account
+        self.say(now, attrs.evolve(me, address=address, identity=me.identity.above()))
+
+
+def _is_foreign(me: Member, rumour: Member) -> bool:
+    """Whether it claims to be our own word, and is not. Peers of older versions may leave out facts."""
+    if rumour.liveness is not Liveness.ALIVE:
+        return False
+    same_place = rumour.precedence == me.precedence and rumour.address != me.address
+    return rumour.precedence > me.precedence or same_place
