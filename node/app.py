@@ -23,6 +23,7 @@ from mesh.effects import Report
 from mesh.member import Member
 from mesh.net.intake import Intake
 from mesh.net.links import LinkShell
+from mesh.net.lull import Lull
 from mesh.net.udp import Udp
 from node import ready_file
 from node.configure import SettingsError, environment
@@ -217,6 +218,7 @@ class Node:
         nursery.start_soon(driver.intake.run)
         driver.step(driver.core.start, await self._seeds())
         nursery.start_soon(driver.run_timer)
+        nursery.start_soon(Lull(driver.datagrams, driver.intake.take, driver).run)
         self._mark("gossip")
         await self._open_http(Gateway(driver, self._stop.set), nursery)
         self._announce()

@@ -7,6 +7,7 @@ sockets are drained, within a bound, before the timer fires: what arrived in the
 meantime must be heard before anybody is judged.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -86,6 +87,12 @@ class Driver:
     _watchers: dict[int, trio.Event] = attrs.field(init=False, factory=dict)
     _alarm: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     """What the timer sleeps in; its deadline is the core's."""
+    deadline: float = attrs.field(init=False, default=0.0)
+    """The core's next, as of the last step."""
+    stirred: bool = attrs.field(init=False, default=False)
+    """Whether a step has done more than send datagrams since this was last made false: a task may have
+    been started or woken."""
+    _lulled: bool = attrs.field(init=False, default=False)
     _idle: trio.Event | None = attrs.field(init=False, default=None)
 
     def now(self) -> Now:
@@ -97,16 +104,19 @@ class Driver:
         result = method(self.now(), *arguments)
         value, effects = result if isinstance(result, tuple) else (None, result)
         for effect in effects:
-            self._perform(effect)
+            if type(effect) is SendDatagram:
+                self.datagrams.send(effect.address, effect.data)
+            else:
+                self.stirred = True
+                self._perform(effect)
         self._arm()
         if self._idle is not None and self.core.is_idle:
             self._idle.set()
+            self.stirred = True
         return value
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case SendDatagram(address, data):
-                self.datagrams.send(address, data)
             case FlushLink(link):
                 self.connections.flush(link)
             case Wake(flight):
@@ -165,20 +175,29 @@ class Driver:
             if trio.current_time() - deadline > LATE_S:
                 await self._drain_sockets()
             if trio.current_time() >= deadline:
-                self.step(self.core.tick)
+                self.tick()
 
     async def _sleep(self) -> float:
         """Sleep until the core's deadline, which steps may move either way meanwhile; return what it was at last."""
         with trio.CancelScope() as self._alarm:
             self._arm()
             await trio.sleep_forever()
-        return self._alarm.deadline
+        return self.deadline
 
     def _arm(self) -> None:
         """Let the timer sleep neither longer nor shorter than the core wants."""
-        deadline = self.core.next_deadline()
-        if deadline != self._alarm.deadline:
-            self._alarm.deadline = deadline
+        self.deadline = self.core.next_deadline()
+        if not self._lulled and self.deadline != self._alarm.deadline:
+            self._alarm.deadline = self.deadline
+
+    def tick(self) -> None:
+        """Let the core do what has come due."""
+        self.step(self.core.tick)
+
+    def lull(self, lulled: bool) -> None:
+        """Somebody else calls `tick` when it is due (`mesh.net.lull`), or no longer does."""
+        self._lulled, self.stirred = lulled, False
+        self._alarm.deadline = math.inf if lulled else self.deadline
 
     async def _drain_sockets(self) -> None:
         for _ in range(DRAIN_ROUNDS):

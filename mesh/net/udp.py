@@ -110,6 +110,10 @@ class Udp:
             self.overflowed(),
         )
 
+    def fileno(self) -> int:
+        """The descriptor of the socket, to wait on."""
+        return self._socket.fileno()
+
     async def receive_many(self) -> list[tuple[bytes, Address]]:
         """Wait for datagrams; return 1 to BURST_MAX of them, with where each came from.
 
@@ -117,7 +121,7 @@ class Udp:
         """
         while True:
             await trio.lowlevel.wait_readable(self._socket)
-            burst = self._read_burst()
+            burst = self.receive_nowait()
             if burst:
                 return burst
 
@@ -139,7 +143,8 @@ class Udp:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 
-    def _read_burst(self) -> list[tuple[bytes, Address]]:
+    def receive_nowait(self) -> list[tuple[bytes, Address]]:
+        """Return what has arrived, at most BURST_MAX datagrams, perhaps none."""
         burst: list[tuple[bytes, Address]] = []
         for _ in range(BURST_MAX):
             try:

@@ -10,10 +10,10 @@ import os
 import sys
 import time
 
-from tests.bench import decode, startup
+from tests.bench import decode, idle, sim_speed, startup
 from tests.bench.machine import processor, wait_quiet
 
-BENCHES = {"startup": startup.run, "decode": decode.run}
+BENCHES = {"startup": startup.run, "decode": decode.run, "idle": idle.run, "sim_speed": sim_speed.run}
 
 
 def main(names: list[str]) -> int:
