@@ -79,6 +79,11 @@ class MeshTime:
         said = [offset + milliseconds(now.mono) for offset in self._voices.values()]
         return mine - statistics.median_low([mine, *said])
 
+    @property
+    def is_on_leash(self) -> bool:
+        """Whether enough others were heard to know whose clock is wrong."""
+        return len(self._voices) >= 2
+
     def is_far_ahead(self, now: Now) -> bool:
         """Whether the only peer heard is so far behind that it would refuse our stamps."""
         return len(self._voices) == 1 and self.ahead_ms(now) > DRIFT_MS_MAX
@@ -86,7 +91,7 @@ class MeshTime:
     def physical_ms(self, now: Now) -> int:
         """What the clock shows, on the leash. With one peer nobody can say who is wrong."""
         mine = milliseconds(now.wall)
-        if len(self._voices) < 2:
+        if not self.is_on_leash:
             return mine
         ahead_ms = self.ahead_ms(now)
         return mine - ahead_ms + max(-LEASH_MS, min(LEASH_MS, ahead_ms))
@@ -98,6 +103,11 @@ class HybridClock:
 
     node: str
     _last: tuple[int, int] = attrs.field(init=False, default=(0, 0))
+
+    @property
+    def reading(self) -> tuple[int, int]:
+        """(wall ms, counter) of the greatest stamp issued or observed; never falls."""
+        return self._last
 
     def issue(self, physical_ms: int) -> Stamp:
         """The next stamp. Raises ClockError, nothing changed, if it would be too far ahead of the clock."""

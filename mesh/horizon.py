@@ -21,13 +21,15 @@ import attrs
 from mesh.hlc import DRIFT_MS_MAX
 
 DAY_S = 86_400.0
+HORIZON_S_MIN = 2 * DRIFT_MS_MAX / 1000
+"""What clocks may differ by, both ways: within less, a floor could overtake what is being written."""
 
 
 @attrs.frozen
 class HorizonOptions:
     """Constants of a mesh: all nodes should have the same."""
 
-    horizon_s: float = 7 * DAY_S
+    horizon_s: float = attrs.field(default=7 * DAY_S, validator=attrs.validators.ge(HORIZON_S_MIN))
     """How long a tombstone is kept at least, seconds. Longer: who was away for long loses less, and
     deletions take room for longer. As long as the dead are remembered (`remember_gone_s`)."""
     epoch_s: float = 3600.0

@@ -284,11 +284,14 @@ class Links:
     def refresh(self, node: str) -> None:
         """The peer has just answered otherwise: links to it that are stuck are replaced at the next send.
 
-        After a cut has healed, a stream or a dial may lie in its kernel's backoff for many seconds.
+        After a cut has healed, a stream or a dial may lie in its kernel's backoff for many seconds. Nobody
+        watches a link that no request uses, so that one is replaced if it has been quiet lately.
         """
         for connection in self._connections.values():
             if connection.node == node:
-                connection.stuck = connection.silent or not connection.opened
+                quiet = self._ticked_at - connection.heard_at > self.options.used_s
+                unwatched = quiet and not self.in_use(connection.id, node)
+                connection.stuck = connection.silent or not connection.opened or unwatched
 
     def _drop_stuck(self, node: str, address: Address | None) -> list[Output]:
         """Close stuck links. What was sent on them was given up when the peer fell silent."""

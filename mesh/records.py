@@ -195,6 +195,8 @@ class Table:
         self._rows = 0
         self.bytes = 0
         """Encoded size of all rows."""
+        self.changes = 0
+        """Rows put in or taken out since the beginning: equal counts mean an unchanged table."""
         self.floor_ms = 0
         """Everything written before this is known, and its tombstones are gone. 0 claims nothing."""
 
@@ -300,6 +302,7 @@ class Table:
 
     def _count(self, row: Row, sign: int) -> None:
         self._rows += sign
+        self.changes += 1
         self.bytes += sign * len(row.blob)
         self._sums[row.bucket] = self._sums[row.bucket] + sign * row.hash & U64_MAX
 

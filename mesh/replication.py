@@ -39,7 +39,7 @@ from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable
 from mesh.errors import ClockError, DecodeError, RevokedError
 from mesh.facts import Fact, RecordChanged
 from mesh.gossip import Broadcasts, sends_max
-from mesh.hlc import DRIFT_MS_MAX, HybridClock, MeshTime, Stamp, is_ahead, milliseconds
+from mesh.hlc import HybridClock, MeshTime, Stamp, is_ahead, milliseconds
 from mesh.horizon import Horizon
 from mesh.member import Liveness, Member
 from mesh.now import Now
@@ -92,14 +92,14 @@ class Replication:
         self._me = me
         self._options = options
         self._rng = rng
-        self._clock = HybridClock(me)
+        self.clock = HybridClock(me)
         self._time = MeshTime()
         self._peers = Roster()
         self._agenda = Agenda()
         self._allowance = TokenBucket(options.bytes_per_s, options.burst_bytes)
         self._small = Broadcasts()
         self._large = Broadcasts()
-        self._latest_ms = 0
+        self._unheard: dict[Key, Row] = {}
         self._wait_s = options.exchange_period_s
         self._patience = PATIENCE
         self._tally = Tally()
@@ -172,6 +172,8 @@ class Replication:
         merge = self._take(now, row)
         assert merge is Merge.TAKEN, "a new stamp is above everything that was observed"
         self._offer(now, row)
+        if not self._time.is_on_leash:
+            self._unheard[key] = row
         if Timer.EXCHANGE not in self._agenda:
             self._agenda.set(Timer.EXCHANGE, now.mono + self._options.exchange_period_s)
         return self._taken()
@@ -183,7 +185,7 @@ class Replication:
                 " node's, which would refuse what is written now\n"
                 "hint: set one of the two clocks right"
             )
-        return self._clock.issue(self._time.physical_ms(now))
+        return self.clock.issue(self._time.physical_ms(now))
 
     # Members.
 
@@ -247,15 +249,19 @@ class Replication:
         self._agenda.set(Timer.EXCHANGE, now.mono + self._wait_s * self._rng.uniform(0.75, 1.25))
 
     def _drop_the_future(self, now: Now) -> None:
-        """Forget rows that everybody, we included, would refuse: our clock was ahead when they were written."""
-        physical_ms = self._time.physical_ms(now)
-        if self._latest_ms <= physical_ms + DRIFT_MS_MAX:
+        """Forget what was written before anybody was heard, if now we ourselves would refuse it.
+
+        Only that: what others have taken stays, though all clocks of the mesh be set back.
+        """
+        if not self._time.is_on_leash:
             return
-        ahead = [row for row in self.table.rows() if is_ahead(row.record.stamp, physical_ms)]
+        physical_ms = self._time.physical_ms(now)
+        ahead = [row for row in self._unheard.values() if is_ahead(row.record.stamp, physical_ms)]
+        self._unheard.clear()
         for row in ahead:
-            self.table.drop(row)
-            self._out.append(RecordChanged(row.record, None))
-        self._latest_ms = physical_ms + DRIFT_MS_MAX
+            if self.table.row(row.record.key) is row:
+                self.table.drop(row)
+                self._out.append(RecordChanged(row.record, None))
         if ahead:
             self._out.append(Report("records_from_the_future", (("dropped", len(ahead)),)))
 
@@ -396,13 +402,12 @@ class Replication:
 
     def _take(self, now: Now, row: Row) -> Merge | None:
         record, before = row.record, self.table.row(row.record.key)
-        if not self._clock.observe(record.stamp, self._time.physical_ms(now)):
+        if not self.clock.observe(record.stamp, self._time.physical_ms(now)):
             self._tally.rows_ahead += 1
             return None
         merge = self.table.merge(row)
         if merge is Merge.TAKEN:
             self.horizon.saw(record.stamp.wall_ms)
-            self._latest_ms = max(self._latest_ms, record.stamp.wall_ms)
             self._out.append(RecordChanged(before.record if before is not None else None, record))
             self._tally.rows_lost += record.is_epitaph and before is not None and before.record.is_live
         self._tally.rows_below += merge is Merge.BELOW

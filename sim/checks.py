@@ -18,6 +18,8 @@ names in brackets number the invariants in docs/explanation/simulation.md.
     timers              no deadline in the past after a tick, no busy loop [S16]
     bounds              members, rumours, links, tickets and flights within their limits [S6]
     datagram_size       no datagram beyond the MTU
+    no_resurrection     (in `sim.record_checks`) a record once known deleted does not return
+    stamps_monotone     (in `sim.record_checks`) a life's hybrid clock never runs back
     false_death         nobody who runs is declared dead
 """
 
@@ -31,6 +33,7 @@ from mesh.links import LINKS_MAX
 from mesh.member import Liveness, Member
 from mesh.relay import TICKETS_MAX
 from sim.network import MTU_BYTES
+from sim.record_checks import RecordCheck
 
 if TYPE_CHECKING:
     from node.core import NodeCore
@@ -247,4 +250,5 @@ def safety() -> tuple["Check", ...]:
         TicketCheck(),
         TimerCheck(),
         BoundsCheck(),
+        RecordCheck(),
     )

@@ -64,6 +64,7 @@ from sim.troubles.processes import (
     SlowNode,
     StaleSeeds,
 )
+from sim.troubles.records import RecordStorm
 from sim.troubles.traitors import Liar, LoadLies, RumourFlood
 
 FAULTS: tuple[type[Fault], ...] = (
@@ -122,5 +123,6 @@ FAULTS: tuple[type[Fault], ...] = (
     Liar,
     RumourFlood,
     LoadLies,
+    RecordStorm,
 )
 """Every kind, in the order in which they are drawn. Poisonous requests are drawn with the workload."""

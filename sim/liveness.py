@@ -7,6 +7,7 @@ Each condition has a name, under which its failure is reported:
     clients_served   every request has ended
     outcomes         ... and in a way that its client asked for or its entry's fate explains
     engines_back     every engine of a running node is ready again
+    records_agree    those who are well hold the same replicated records (`sim.record_checks`)
     nothing_left     no flight, ticket, attempt or KV block is held by anybody; engines' accounts add up
 """
 
@@ -17,6 +18,7 @@ import attrs
 
 from mesh.member import Liveness
 from node.policy.engines import EngineState
+from sim.record_checks import records_differ
 
 if TYPE_CHECKING:
     from sim.host import Host
@@ -33,6 +35,8 @@ class Bounds:
     """One that froze while it loaded is left alone for 30 s."""
     clients_s: float = 90.0
     left_s: float = 30.0
+    records_s: float = 60.0
+    """Some exchanges of five seconds, each with one peer at random."""
 
 
 def disagreement(world: "World") -> str:
@@ -124,5 +128,6 @@ def settle(world: "World", bounds: Bounds = Bounds()) -> dict[str, float]:
         ("engines_back", lambda: unready(world), bounds.engines_s),
         ("clients_served", lambda: unserved(world), bounds.clients_s),
         ("nothing_left", lambda: leftovers(world), bounds.left_s),
+        ("records_agree", lambda: records_differ(world), bounds.records_s),
     )
     return {name: world.await_none(name, wrong, within_s) for name, wrong, within_s in conditions}

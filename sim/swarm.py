@@ -18,6 +18,7 @@ from sim.faults import FAULTS
 from sim.rule import Rule
 from sim.scenario import Scenario
 from sim.stream import random_of
+from sim.troubles.records import RecordStorm
 from sim.workload import Request, Workload
 from sim.world import WorldOptions
 
@@ -53,7 +54,7 @@ def draw(seed: int, nodes: int | None = None, seconds: float = 12.0, keep_trace:
     entries = names[: rng.randint(1, min(2, count - 1))]
     spared = entries if rng.random() < 0.7 else ()
     requests = _requests(rng, entries, end_s)
-    strikes = _strikes(rng, Scene(names, spared), end_s)
+    strikes = (*_strikes(rng, Scene(names, spared), end_s), *_edits(seed, end_s))
     down = tuple(name for name in names[1:] if name not in entries and rng.random() < 0.15)
     return Scenario(
         name="swarm",
@@ -82,6 +83,13 @@ def _requests(rng: random.Random, entries: tuple[str, ...], end_s: float) -> tup
         prompt = requests[poison].prompt + chr(POISON_ID)
         requests[poison] = attrs.evolve(requests[poison], prompt=prompt)
     return tuple(requests)
+
+
+def _edits(seed: int, end_s: float) -> tuple[Strike, ...]:
+    """Clients that write records all the while, in half of all scenarios."""
+    rng = random_of(seed, "swarm records")
+    storm = RecordStorm(rng.randrange(2**32), rng.choice((0.5, 2.0)), end_s - BEGIN_S)
+    return (Strike(BEGIN_S, storm),) if rng.random() < 0.5 else ()
 
 
 def _strikes(rng: random.Random, scene: Scene, end_s: float) -> tuple[Strike, ...]:

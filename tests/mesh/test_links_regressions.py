@@ -66,6 +66,18 @@ def test_a_healthy_link_is_left_alone() -> None:
     assert not any(isinstance(output, Dial | CloseLink) for output in links.send(at(0.1), OPEN, B, WHERE))
 
 
+def test_a_quiet_link_that_no_request_uses_is_dialled_anew_once_its_peer_has_answered_otherwise() -> None:
+    links, _ = greeted()
+    gossip = Frame(Kind.GOSSIP, body=b"x")
+    for seconds in range(1, 400):
+        links.tick(at(seconds))
+        links.send(at(seconds), gossip, B, WHERE)
+    links.refresh(B)
+    outputs = links.send(at(400), gossip, B, WHERE)
+    assert outputs[0] == CloseLink(1, "stuck")
+    assert Dial(2, WHERE) in outputs
+
+
 def test_a_dial_that_hangs_is_silence_after_a_second_and_is_closed_after_five() -> None:
     links = Links(hello(A))
     links.send(at(0), OPEN, B, WHERE)

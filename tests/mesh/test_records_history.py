@@ -9,9 +9,9 @@ from mesh.replication_options import ReplicationOptions
 from tests.mesh.record_mesh import Mesh
 
 OPTIONS = ReplicationOptions(
-    gossip_period_s=0.5, exchange_period_s=2.0, horizon=HorizonOptions(horizon_s=60.0, epoch_s=10.0)
+    gossip_period_s=0.5, exchange_period_s=2.0, horizon=HorizonOptions(horizon_s=120.0, epoch_s=10.0)
 )
-"""A minute's horizon, so that absences of some minutes are longer than it."""
+"""Two minutes' horizon, so that absences of some minutes are longer than it."""
 
 NODES = st.integers(1, 5)
 NAMES = st.sampled_from("abc")
@@ -22,7 +22,7 @@ STEPS = st.lists(
         st.tuples(st.just("split"), st.sets(NODES, min_size=1, max_size=3)),
         st.tuples(st.just("heal")),
         st.tuples(st.just("restart"), NODES),
-        st.tuples(st.just("wait"), st.sampled_from((0.3, 5.0, 40.0, 100.0))),
+        st.tuples(st.just("wait"), st.sampled_from((0.3, 5.0, 80.0, 200.0))),
     ),
     min_size=4,
     max_size=14,
@@ -108,8 +108,7 @@ ABSENCE = (
     ("wait", 5.0),
     ("split", {5}),
     ("delete", 2, "a"),
-    ("wait", 100.0),
-    ("wait", 100.0),
+    ("wait", 400.0),
     ("heal",),
     ("wait", 5.0),
 )

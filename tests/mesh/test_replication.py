@@ -386,3 +386,15 @@ def test_a_datagram_of_news_fits():
         mesh.call(1, "put", "keys", f"{index}", bytes(index * 9))
     mesh.run(3)
     assert 1200 < max(sizes) <= 1400
+
+
+def test_what_all_hold_stays_though_all_clocks_are_set_back():
+    mesh = Mesh(4)
+    for index in range(1, 5):
+        mesh.skews[index] = 86_400.0
+    mesh.call(1, "put", "keys", "a", b"v")
+    mesh.run(20)
+    for index in range(1, 5):
+        mesh.skews[index] = 0.0
+    mesh.run(60)
+    assert all(held == [("a", b"v")] for held in mesh.values().values())
