@@ -22,7 +22,10 @@ PRESETS: dict[str, Callable[[], SwimOptions]] = {
     "local": SwimOptions.local,
     "lan": SwimOptions.lan,
     "wan": SwimOptions.wan,
+    "plain": SwimOptions.plain_swim,
+    "lifeguard": SwimOptions.lifeguard,
 }
+"""What a configuration begins with; `plain` and `lifeguard` are the papers' protocols."""
 PARTS: dict[str, tuple[str, ...]] = {
     "swim": ("swim",),
     "links": ("links",),

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from sim.cli import members
 from sim.cli.common import (
     COUNT_MAX,
     FAILED,
@@ -42,6 +43,11 @@ def add(parse: argparse.ArgumentParser) -> None:
     parse.add_argument(
         "--check", action="store_true", help="run each seed twice; fail if the histories differ"
     )
+    parse.add_argument(
+        "--members-only",
+        action="store_true",
+        help="membership cores alone, up to 16384 (scenarios: see the page)",
+    )
     parse.add_argument("--trace", action="store_true", help="print the whole trace of each run")
 
 
@@ -74,6 +80,8 @@ def totals(results: Sequence[Result], real_s: float) -> str:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run and report; return the exit status. Raises Usage, ConfigurationError."""
+    if arguments.members_only:
+        return members.main(arguments)
     check_scenario(arguments)
     within("--count", arguments.count, 1, COUNT_MAX)
     if arguments.html and arguments.count > 1:
