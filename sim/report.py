@@ -46,8 +46,10 @@ def detections(journal: Journal) -> list[Detection]:
     running: set[str] = set()
     found: list[Detection] = []
     for index, event in enumerate(journal.events):
-        if event.event == "started":
+        if event.event in ("started", "resumed"):
             running.add(event.who)
+        elif event.event == "paused":
+            running.discard(event.who)
         elif event.event == "crashed":
             running.discard(event.who)
             found.append(noticed(journal.events[index + 1 :], event.who, event.at, frozenset(running)))
@@ -65,7 +67,7 @@ def noticed(events: Iterable[Event], host: str, at: float, watchers: frozenset[s
         if event.event == "started" and event.who == host:
             back_s = after_s
             break
-        if event.event == "crashed":
+        if event.event in ("crashed", "paused"):
             waiting.discard(event.who)
         elif event.subject == host and (event.event == "quarantined" or event.state in ("dead", "left")):
             out.setdefault(event.who, after_s)

@@ -37,7 +37,8 @@ class Stretch:
 class Views:
     """Who holds what of whom, at one time."""
 
-    running: set[str] = attrs.Factory(set)
+    stopped: set[str] = attrs.Factory(set)
+    """Who is stopped: what they hold counts for nothing until they go on."""
     held: dict[str, dict[str, str]] = attrs.Factory(dict)
     """Subject -> observer -> liveness."""
     quarantined: dict[str, set[str]] = attrs.Factory(dict)
@@ -46,10 +47,12 @@ class Views:
     def take(self, event: Event) -> bool:
         """Take an event; return whether it changes what is held of others than its subject."""
         match event.event:
-            case "started":
-                self.running.add(event.who)
+            case "paused":
+                self.stopped.add(event.who)
+            case "resumed":
+                self.stopped.discard(event.who)
             case "crashed":
-                self.running.discard(event.who)
+                self.stopped.discard(event.who)
                 for views in self.held.values():
                     views.pop(event.who, None)
                 for observers in self.quarantined.values():
@@ -69,7 +72,9 @@ class Views:
 
     def count(self, subject: str, state: str) -> int:
         """Return how many hold this of a subject."""
-        return sum(held == state for held in self.held.get(subject, {}).values())
+        return sum(
+            held == state for who, held in self.held.get(subject, {}).items() if who not in self.stopped
+        )
 
     def totals(self) -> tuple[int, int, int]:
         """Return how many pairs hold each other quarantined, suspect and dead."""
@@ -79,11 +84,11 @@ class Views:
 
     def of(self, subject: str) -> tuple[str, str]:
         """Return (state, note) of a subject."""
-        views = {who: state for who, state in self.held.get(subject, {}).items() if who != subject}
+        views = [who for who in self.held.get(subject, {}) if who != subject and who not in self.stopped]
         if not views:
             return "unknown", ""
         dead, suspect = self.count(subject, "dead"), self.count(subject, "suspect")
-        out = len(self.quarantined.get(subject, ()))
+        out = len(self.quarantined.get(subject, set()) - self.stopped)
         if dead:
             return ("dead everywhere" if dead == len(views) else "dead to some"), f"{dead} of {len(views)}"
         if suspect:

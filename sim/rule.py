@@ -5,6 +5,8 @@ combine as independent, delays add. It remembers which fault each trouble comes
 from, so that a packet that is hit counts for the fault that hit it.
 """
 
+import math
+
 import attrs
 
 Groups = tuple[tuple[str, ...], ...]
@@ -130,7 +132,7 @@ def condition(rules: tuple[Rule, ...]) -> Condition:
         mtu_bytes=min((rule.mtu_bytes for rule in rules if rule.mtu_bytes), default=0),
         blame=tuple((trouble, rule.by) for rule in rules if rule.by for trouble in _troubles(rule)),
         **{name: _together(rules, name) for name in SHARES},
-        **{name: sum(getattr(rule, name) for rule in rules) for name in TIMES},
+        **{name: math.fsum(getattr(rule, name) for rule in rules) for name in TIMES},
     )
 
 

@@ -73,6 +73,18 @@ def test_who_never_noticed_leaves_no_figure_for_all_and_who_crashed_is_not_waite
     assert detections(journal)[0].dead_all_s == 1.0
 
 
+def test_who_is_stopped_is_not_waited_for():
+    journal = Journal()
+    journal.events = [
+        *(Event(0.0, name, "started") for name in NAMES),
+        Event(4.0, "node-0", "paused"),
+        Event(5.0, "node-3", "crashed"),
+        Event(5.5, "node-1", "paused"),
+        member(6.0, "node-2", "node-3", "dead"),
+    ]
+    assert detections(journal)[0].dead_all_s == 1.0
+
+
 def test_the_report_of_a_run_says_what_happened_and_is_json(killed: tuple[Result, Journal]):
     result, journal = killed
     figures = json.loads(json.dumps(report(result, journal, "replay me")))
@@ -124,6 +136,19 @@ def test_what_a_crashed_observer_held_counts_no_more():
         Event(2.0, "a", "crashed"),
     ]
     assert [stretch.state for stretch in beliefs(journal, ("c",), 3.0)["c"]] == ["dead to some", "alive"]
+
+
+def test_what_a_stopped_observer_holds_counts_for_nothing_until_it_goes_on():
+    journal = Journal()
+    journal.events = [
+        member(1.0, "a", "c", "alive"),
+        member(1.0, "b", "c", "alive"),
+        Event(2.0, "b", "paused"),
+        member(3.0, "a", "c", "dead"),
+        Event(4.0, "b", "resumed"),
+    ]
+    states = [stretch.state for stretch in beliefs(journal, ("c",), 5.0)["c"]]
+    assert states == ["alive", "dead everywhere", "dead to some"]
 
 
 def test_truth_is_when_a_host_was_down_or_stopped():
