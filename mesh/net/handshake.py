@@ -20,7 +20,14 @@ HANDSHAKE_TIMEOUT_S = 5.0
 """An accepted connection that is not secured by then is closed."""
 
 HANDSHAKES_MAX = 256
-"""Accepted connections in their handshake at once; a further one is closed. Each costs about 2 ms of a core."""
+"""Accepted connections in their handshake at once; a further one is closed."""
+
+HANDSHAKES_PER_S = 300.0
+"""Accepted handshakes in a second, after a burst; a further connection is closed. Each takes 0.6 ms of a core, so
+a flood of them takes a fifth of one at most."""
+
+HANDSHAKES_BURST = 1024.0
+"""Saved up at most: a thousand nodes may join through one in the same second."""
 
 _EXPIRED, _NOT_YET_VALID = 10, 9
 """OpenSSL's X509_V_ERR_ codes."""

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 import trio
 
+from mesh.bucket import Bucket
 from mesh.effects import Address, LinkId, Report
 from mesh.net.handshake import (
     CLIENT_HELLO,
     HANDSHAKE_TIMEOUT_S,
+    HANDSHAKES_BURST,
     HANDSHAKES_MAX,
+    HANDSHAKES_PER_S,
     HandshakeError,
     first_byte,
     secure,
@@ -43,6 +46,9 @@ ACCEPT_PAUSE_S = 0.1
 
 TELL_S = 10.0
 """One report for each reason of a refusal in this time; all of them are counted."""
+
+QUIET = ("closed", "busy")
+"""Refusals that are counted and not reported: a port scan, and our own bounds."""
 
 Step = Callable[..., Any]
 
@@ -89,6 +95,7 @@ class LinkShell:
     """What links are secured with; clear links if None."""
     report: Callable[[Report], None] = _tell_nobody
     _statistics: LinkShellStatistics = attrs.field(init=False, factory=LinkShellStatistics)
+    _handshakes: Bucket = attrs.field(init=False, factory=lambda: Bucket(HANDSHAKES_PER_S, HANDSHAKES_BURST))
     _told_at: dict[str, float] = attrs.field(init=False, factory=dict)
     _shaking: int = attrs.field(init=False, default=0)
     """Accepted connections in their handshake."""
@@ -196,6 +203,8 @@ class LinkShell:
             return stream, ""
         if byte != CLIENT_HELLO:
             raise HandshakeError("clear", "it has no mesh key: it speaks clear")
+        if not self._handshakes.take(trio.current_time()):
+            raise HandshakeError("busy", "too many connections at once")
         return await self._secure(stream, self.credentials, accepting=True)
 
     async def _secure(
@@ -208,7 +217,7 @@ class LinkShell:
     def _refuse(self, reason: str, peer: str, message: str) -> None:
         self._statistics.refused[reason] += 1
         told_at = self._told_at.get(reason)
-        if reason != "closed" and (told_at is None or trio.current_time() - told_at >= TELL_S):
+        if reason not in QUIET and (told_at is None or trio.current_time() - told_at >= TELL_S):
             self._told_at[reason] = trio.current_time()
             self.report(Report("link_refused", (("peer", peer), ("reason", reason), ("error", message))))
 

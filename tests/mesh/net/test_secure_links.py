@@ -237,6 +237,19 @@ async def test_handshakes_at_once_are_bounded(monkeypatch):
             await stream.aclose()
 
 
+async def test_handshakes_in_a_second_are_bounded(monkeypatch):
+    monkeypatch.setattr("mesh.net.links.HANDSHAKES_BURST", 1.0)
+    monkeypatch.setattr("mesh.net.links.HANDSHAKES_PER_S", 0.0)
+    async with ends((A, credentials(A)), (B, credentials(B))) as (a, b):
+        a.core.step(a.core.send, Frame(Kind.OPEN, 7), b.address)
+        await b.core.wait(named("Frame"))
+        async with await trio.open_tcp_stream(*b.address) as stream:
+            await stream.send_all(bytes((handshake.CLIENT_HELLO,)))
+            with trio.fail_after(10), contextlib.suppress(trio.BrokenResourceError):
+                assert await stream.receive_some() == b""
+        assert b.shell.statistics().refused == {"busy": 1}
+
+
 async def test_nonsense_after_the_first_byte_is_refused():
     async with ends((B, credentials(B))) as (b,), await trio.open_tcp_stream(*b.address) as stream:
         await stream.send_all(bytes((handshake.CLIENT_HELLO,)) + b"\xff" * 100)

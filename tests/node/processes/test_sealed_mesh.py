@@ -1,6 +1,7 @@
 """Real nodes with a mesh key: they serve; others are kept out and say why; keys are rotated under way."""
 
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,32 @@ def test_a_killed_node_loses_no_byte_over_secured_links(three: Fleet) -> None:
     three["n2"].kill()
     assert_exact(streams)
     assert any(stream.moves for stream in streams.streams)
+
+
+def test_a_mesh_over_ipv6_serves_through_its_peer(fleet: Fleet, key_file: Path) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    ports = (
+        "--http",
+        "127.0.0.1:0",
+        "--ops",
+        "127.0.0.1:0",
+        "--bind",
+        "[::1]:0",
+        "--mesh-key-file",
+        str(key_file),
+    )
+    fleet.start("n1", *ports, "--role", "entry").wait_ready_file()
+    fleet.start("n2", *ports, "--model", "toy").wait_ready_file()
+    wait_until(lambda: fleet["n1"].ask("/health/ready") == "ready", 30, "the worker to be ready")
+    assert ask(fleet) != ""
+    assert all(row["address"].startswith("[::1]:") for row in fleet["n1"].ask("/members"))
+
+
+def has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
