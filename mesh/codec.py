@@ -82,6 +82,9 @@ RELIABLE_BYTES_MAX = 2**20
 """Body of one gossip frame on a link: a snapshot of 1,024 members of 1,000 bytes."""
 ACCOUNT_BYTES_MAX = 1000
 """One update or load record, so that each fits a datagram beside any message."""
+UPDATES_KEPT = 2**14
+"""Accounts remembered as they were decoded, each of at most UPDATE_BYTES_KEPT: some 20 MB at the very worst."""
+UPDATE_BYTES_KEPT = 300
 ITEMS_MAX = 8192
 """Items in one packet, known or not: a full snapshot has about 2,050."""
 SPAN_BYTES_MAX = 512
@@ -300,11 +303,21 @@ def _decode(data: bytes, at: int, messages: list[Any], is_held: Callable[[LoadMa
         if layout is None:
             unknown += 1
             continue
-        value = _read(layout, _unpack(payload), is_held)
+        if layout is UPDATE and len(payload) <= UPDATE_BYTES_KEPT:
+            value = _update(payload)
+        else:
+            value = _read(layout, _unpack(payload), is_held)
         found.get(type(value), messages).append(value)
     need(len(messages) == 1, "one message", len(messages))
     riders = [tuple(found[rider]) for rider in _RIDERS]
     return Packet(messages[0], *riders, unknown=unknown)
+
+
+@functools.lru_cache(maxsize=UPDATES_KEPT)
+def _update(payload: bytes) -> Update:
+    """An account, which comes again and again from one member after another while it spreads."""
+    update: Update = from_array(UPDATE, _unpack(payload))
+    return update
 
 
 def _read(layout: Layout, array: Any, is_held: Callable[[LoadMark], bool]) -> Any:

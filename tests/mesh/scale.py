@@ -8,6 +8,7 @@ Each run ends when all who run hold the same view in which all are alive, and pr
 """
 
 import argparse
+import gc
 import statistics
 import time
 
@@ -144,6 +145,7 @@ def main():
         "--within", type=float, default=60.0, help="virtual seconds after which a run has failed"
     )
     chosen = parser.parse_args()
+    gc.disable()
     scenario = {"joins": joins, "restart": restart, "heal": heal}[chosen.what]
     times = []
     print(
