@@ -39,6 +39,7 @@ from mesh.now import Now
 from mesh.suspicion import Suspicion, suspicion_min_s
 from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import Tally
+from mesh.views import Views
 from mesh.voice import Voice
 
 
@@ -61,6 +62,7 @@ class Beliefs:
         detector: Detector,
         loads: LoadTable,
         voice: Voice,
+        views: Views,
         agenda: Agenda,
         tally: Tally,
     ) -> None:
@@ -72,6 +74,7 @@ class Beliefs:
         self._detector = detector
         self._loads = loads
         self._voice = voice
+        self._views = views
         self._agenda = agenda
         self._tally = tally
 
@@ -186,6 +189,7 @@ class Beliefs:
     def _changed(self, now: Now, change: Change, accusers: tuple[str, ...]) -> None:
         before, after = change.before, change.after
         self._voice.tell(MemberChanged(before, after))
+        self._views.note(now, before, after)
         self._close_case(after.node)
         if not after.is_live:
             self._detector.forget(after.node)

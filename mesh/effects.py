@@ -115,6 +115,14 @@ class Report:
 
 
 @attrs.frozen
+class ViewMoved:
+    """The view of the mesh has changed (`mesh.views`): wake whoever follows it."""
+
+    number: int
+    """Of the newest change."""
+
+
+@attrs.frozen
 class Stop:
     """End the process, with this reason: it must not go on. Nothing is reported back."""
 
@@ -132,5 +140,6 @@ Effect = (
     | KillEngine
     | Wake
     | Report
+    | ViewMoved
     | Stop
 )

@@ -43,6 +43,7 @@ from mesh.members import Members
 from mesh.messages import Ack, Message, Ping, Seen
 from mesh.now import Now
 from mesh.swim_statistics import Tally
+from mesh.views import Views
 from mesh.voice import Voice
 
 NEW_S = 60.0
@@ -72,6 +73,7 @@ class Myself:
         self,
         me: str,
         members: Members,
+        views: Views,
         voice: Voice,
         health: LocalHealth,
         agenda: Agenda,
@@ -80,6 +82,7 @@ class Myself:
     ) -> None:
         self._node = me
         self._members = members
+        self._views = views
         self._voice = voice
         self._health = health
         self._agenda = agenda
@@ -106,7 +109,9 @@ class Myself:
 
     def say(self, now: Now, me: Member) -> None:
         """Publish an account that stands above the present one."""
+        before = self.account
         self._members.apply(me, now.mono)
+        self._views.note(now, before, me)
         self._voice.spread(now, me)
 
     def speak_up(self, now: Now) -> None:
@@ -177,7 +182,7 @@ class Myself:
                 self._voice.say(now, Say(source, ack, self._node))
             case Ack() if is_ours and now.mono - self._asked_at <= PROOF_S:
                 self._nonce = None
-                self._voice.stop(
+                self._voice.ask(
                     Stop(f"`{self._node}`, the id of this node, is also used at {source[0]}:{source[1]}")
                 )
             case _:

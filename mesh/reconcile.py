@@ -60,6 +60,10 @@ DISPUTES_KEPT = 256
 DISPUTE_S = 2.0
 """So long a disputed member has to answer us before we tell the other that it is dead."""
 PREFERRED_MAX = 4
+ASKED_MAX = 32
+"""Peers asked at once by who waits for agreement."""
+WAITING_S = 2.0
+"""Who has not asked for so long has ceased to wait."""
 
 
 class PaceTimer(enum.Enum):
@@ -107,6 +111,9 @@ class Reconciler:
         self._exchanges = 0
         self._alert_until = 0.0
         self._disputes: dict[str, float] = {}
+        self._said: dict[str, bytes] | None = None
+        """By peer, the digest of ours that it said to share; None while nobody waits for agreement."""
+        self._asked_at = 0.0
 
     def due(self, now: Now, key: SyncKey | PaceTimer, excluding: tuple[str, ...]) -> str | None:
         """A deadline of ours has come. Returns whom to probe for its digest, if anybody."""
@@ -115,6 +122,32 @@ class Reconciler:
         self._pace(now, excluding)
         return None
 
+    # Agreement.
+
+    def ask_unlike(self, now: Now) -> list[str]:
+        """Ids of the live peers who have not said since the first question that they share our present view.
+
+        Up to ASKED_MAX of them, drawn at random, are asked. To be called again and again by who waits.
+        """
+        if self._said is None or now.mono - self._asked_at > WAITING_S:
+            self._said = {}
+        self._asked_at = now.mono
+        digest = self._members.digest()
+        live = (row for row in self._members.all() if row.is_live and row.node != self._me)
+        unlike = [row for row in live if self._said.get(row.node) != digest]
+        for row in self._rng.sample(unlike, min(ASKED_MAX, len(unlike))):
+            self._open(now, row)
+        return [row.node for row in unlike]
+
+    def _shares(self, now: Now, node: str) -> None:
+        """A peer has said that it holds our present view."""
+        if self._said is not None:
+            if now.mono - self._asked_at > WAITING_S:
+                self._said = None
+            else:
+                self._said[node] = self._members.digest()
+        self._agree()
+
     # Calm.
 
     def compare(self, now: Now, ack: Ack) -> None:
@@ -122,7 +155,8 @@ class Reconciler:
         row = self._members.get(ack.source)
         if row is None or not row.is_live or ack.digest == self._members.digest():
             self._unwatch(ack.source)
-            self._agree()
+            if row is not None and ack.digest == self._members.digest():
+                self._shares(now, ack.source)
         elif self._watches.get(ack.source) is _Watch.ASKED:
             self._unwatch(ack.source)
             self._sync(now, row)
@@ -207,7 +241,7 @@ class Reconciler:
         if step.depth > ranges.DEPTH_MAX:
             self._tally.misplaced += 1
         elif not packet.spans and not packet.updates:
-            self._agree()
+            self._shares(now, step.source)
         else:
             self._answer(now, step, packet, address, reliable)
 
@@ -217,7 +251,7 @@ class Reconciler:
         if max(len(answer.rows), len(packet.updates)) > MANY_ROWS:
             self.urge(now)
         if step.depth == 0 and not answer.spans:
-            self._agree()
+            self._shares(now, step.source)
         elif not answer.spans and not answer.rows and not told:
             return
         self._tally.rows_reconciled += len(answer.rows) + len(told)

@@ -10,6 +10,7 @@ each input to the part that owns the decision:
     Reunion    mesh.reunion    join, heal
     Reconciler mesh.reconcile  compare tables, snapshots
     Myself     mesh.myself     our own account: refutation, clashes of ids, our address
+    Views      mesh.views      the view as applications follow it
     Voice      mesh.voice      packets, piggy-backing, gossip rounds, facts, reports
 
 and keeps for itself what concerns this node: its own account, its goodbye, its pauses.
@@ -28,7 +29,6 @@ Every input takes `now` first and returns effects and facts in the order in whic
 carried out. The first input of all arms the timers.
 """
 
-import enum
 import random
 from collections.abc import Callable, Iterable
 from typing import Any, assert_never
@@ -71,6 +71,8 @@ from mesh.rota import Rota
 from mesh.suspicion import Suspicion
 from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import SwimStatistics, Tally
+from mesh.turns import PeriodTimer, Turns
+from mesh.views import Views, ViewTimer
 from mesh.voice import GossipTimer, Voice
 
 FORGIVEN_VERDICTS = 2
@@ -83,13 +85,6 @@ have waited since it last ran, and counts as that much older. An idle loop is a 
 RUMOURS_MANY = 64
 """More rumours than this wait longer for their turn than a table takes to be compared: preset `lan` sends 210 a
 second, each about 3 * ln(n) times, within a spread bound of some seconds."""
-
-
-class PeriodTimer(enum.Enum):
-    """Agenda keys: our next turn to probe, and to ask one of the quarantined again."""
-
-    PERIOD = "period"
-    AGAIN = "again"
 
 
 class Swim:
@@ -133,11 +128,12 @@ class Swim:
         self._backlog_s = 0.0
         cases: dict[str, Suspicion] = {}
         self._members = Members(me, rng, options.members_max, known)
-        self._rota = Rota(options, self._members)
         self._detector = Detector(me.node, options, self._members, self._agenda, rng)
         self._voice = Voice(
             me.node, options, self._members, cases, self.loads, self._agenda, rng, self._tally
         )
+        self.views = Views(self._members, self._agenda)
+        """The view as applications follow it."""
         self._beliefs = Beliefs(
             me.node,
             options,
@@ -146,11 +142,21 @@ class Swim:
             self._detector,
             self.loads,
             self._voice,
+            self.views,
             self._agenda,
             self._tally,
         )
+        rota = Rota(options, self._members)
+        self._turns = Turns(options, rota, self._detector, self._beliefs, self._agenda, rng)
         self._myself = Myself(
-            me.node, self._members, self._voice, self._detector.health, self._agenda, rng, self._tally
+            me.node,
+            self._members,
+            self.views,
+            self._voice,
+            self._detector.health,
+            self._agenda,
+            rng,
+            self._tally,
         )
         self._reunion = Reunion(me.node, options, self._members, self._voice, self._agenda, rng)
         self._reconciler = Reconciler(
@@ -265,6 +271,11 @@ class Swim:
             for peer in self._members.sample(self._options.leave_fanout):
                 self._voice.say(now, Say(peer.address, Leave(self._node), peer.node))
         return self._voice.take()
+
+    def ask_unlike(self, now: Now) -> tuple[list[str], list[Effect | Fact]]:
+        """Which live peers have not yet said that they hold our present view; some of them are asked."""
+        self._wake(now)
+        return self._reconciler.ask_unlike(now), self._voice.take()
 
     def forget(self, now: Now, node: str) -> list[Effect | Fact]:
         """Let the mesh forget this life of a member, whatever is still said of it; its next life may return.
@@ -431,36 +442,21 @@ class Swim:
         if (doubtful := self._reconciler.due(now, key, self._detector.quarantined)) is not None:
             self._beliefs.probe(now, doubtful)
 
+    def _tell_view(self, now: Now, _key: ViewTimer) -> None:
+        moved = self.views.due(now)
+        if moved is not None:
+            self._voice.ask(moved)
+
     def _gossip(self, now: Now, _key: GossipTimer) -> None:
         if self._voice.rumours > RUMOURS_MANY:
             self._reconciler.urge(now)
         self._voice.gossip_due(now, self._detector.quarantined)
 
-    def _turn(self, now: Now, key: PeriodTimer) -> None:
-        (self._period if key is PeriodTimer.PERIOD else self._again)(now)
-
-    def _period(self, now: Now) -> None:
-        """Probe whose turn it is."""
-        target, wait_s = self._rota.turn(now, self._detector.health.multiplier)
-        self._agenda.set(PeriodTimer.PERIOD, now.mono + wait_s)
-        if target is not None:
-            self._beliefs.probe(now, target.node)
-        if PeriodTimer.AGAIN not in self._agenda:
-            self._again(now)
-
-    def _again(self, now: Now) -> None:
-        """Probe one of the quarantined each period, so that it is soon trusted again; turns come unevenly."""
-        if self._detector.quarantined:
-            period_s = self._options.probe_period_s * self._detector.health.multiplier
-            self._agenda.set(PeriodTimer.AGAIN, now.mono + period_s)
-            self._beliefs.probe(now, self._rng.choice(self._detector.quarantined))
-
     def _wake(self, now: Now) -> None:
         """Notice that this process was away, before anything that came due meanwhile is believed."""
         if not self._begun:
             self._begun = True
-            period_s = self._options.probe_period_s
-            self._agenda.set(PeriodTimer.PERIOD, now.mono + self._rng.uniform(0.0, period_s))
+            self._turns.begin(now)
             self._reunion.begin(now)
             self._myself.begin(now)
         self._away_s, self._ran_at = now.mono - self._ran_at, now.mono
@@ -479,7 +475,7 @@ class Swim:
         self._detector.forgive(shift_s)
         self._beliefs.forgive(shift_s)
         self._myself.speak_up(now)
-        self._agenda.set(PeriodTimer.PERIOD, now.mono)
+        self._turns.hasten(now)
         self._agenda.set(GossipTimer.GOSSIP, now.mono)
         self._voice.report("paused", gap_s=round(gap_s, 3), incarnation=self.me.identity.incarnation)
         self._beliefs.probe_suspects(now)
@@ -489,11 +485,12 @@ _DUE: dict[type, Callable[[Swim, Now, Any], None]] = {
     RoundKey: lambda core, now, key: core._beliefs.weigh(now, core._detector.round_due(now, key.nonce)),
     RelayKey: lambda core, now, key: core._beliefs.weigh(now, core._detector.relay_due(key.nonce)),
     CaseKey: lambda core, now, key: core._beliefs.case_due(now, key.node),
-    PeriodTimer: Swim._turn,
+    PeriodTimer: lambda core, now, key: core._turns.due(now, key),
     GossipTimer: Swim._gossip,
     SyncKey: Swim._compare,
     PaceTimer: Swim._compare,
     ReunionTimer: lambda core, now, key: core._reunion.due(now, key),
+    ViewTimer: Swim._tell_view,
     MyselfTimer: lambda core, now, _key: core._myself.prove_due(now),
 }
 """What each deadline means, by its kind of key."""

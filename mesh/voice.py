@@ -16,7 +16,7 @@ from typing import Any
 from mesh import codec
 from mesh.agenda import Agenda
 from mesh.detector import Say
-from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable, Stop
+from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable, Stop, ViewMoved
 from mesh.facts import Fact
 from mesh.gossip import Broadcasts, Rank, sends_max
 from mesh.load import LoadTable
@@ -88,9 +88,9 @@ class Voice:
         """Tell the operator."""
         self._out.append(Report(event, tuple(fields.items())))
 
-    def stop(self, stop: Stop) -> None:
-        """Ask for the end of this process."""
-        self._out.append(stop)
+    def ask(self, effect: Stop | ViewMoved) -> None:
+        """Ask the driver for something."""
+        self._out.append(effect)
 
     def say(self, now: Now, say: Say, load: bytes | None = None) -> None:
         """Send one message with as much riding on it as fits; `load` is our record, if it is missed there."""

@@ -145,6 +145,11 @@ class NodeCore:
         report = Report("draining", (("flights", self.active), ("attempts", len(self.relay.tickets))))
         return self._settle(now, [report, *self.swim.update_me(now, draining=True), *self._publish(now)])
 
+    def ask_unlike(self, now: Now) -> tuple[list[str], list[Effect]]:
+        """Ask peers for their view digests; return the ids of the live ones who have not said that theirs is ours."""
+        unlike, outputs = self.swim.ask_unlike(now)
+        return unlike, self._settle(now, outputs)
+
     def forget(self, now: Now, node: str) -> tuple[bool, list[Effect]]:
         """Let the mesh forget this life of a member; return whether there is one to forget."""
         known = node != self.me.node and self.swim.member(node) is not None

@@ -27,6 +27,7 @@ from mesh.effects import (
     SendDatagram,
     StartEngine,
     Stop,
+    ViewMoved,
     Wake,
 )
 from mesh.now import Now
@@ -34,6 +35,9 @@ from node.core import NodeCore
 
 LATE_S = 0.2
 """A timer that fires later than this after its deadline follows a pause."""
+
+ASK_S = 0.1
+"""So often peers are asked whether they hold the same view, while somebody waits for that."""
 
 DRAIN_ROUNDS = 16
 """Scheduler rounds given to the sockets' tasks after a pause, before the timer fires."""
@@ -93,6 +97,7 @@ class Driver:
     """Whether a step has done more than send datagrams since this was last made false: a task may have
     been started or woken."""
     _lulled: bool = attrs.field(init=False, default=False)
+    _view_moved: trio.Event = attrs.field(init=False, factory=trio.Event)
     _idle: trio.Event | None = attrs.field(init=False, default=None)
 
     def now(self) -> Now:
@@ -129,8 +134,16 @@ class Driver:
                 self.processes.start(replica, link)
             case KillEngine(replica, reason):
                 self.processes.kill(replica, reason)
+            case _:
+                self._perform_here(effect)
+
+    def _perform_here(self, effect: Effect) -> None:
+        match effect:
             case Report():
                 self.report(effect)
+            case ViewMoved():
+                self._view_moved.set()
+                self._view_moved = trio.Event()
             case Stop(reason):
                 self.stop(reason)
             case _:
@@ -159,6 +172,21 @@ class Driver:
         """Cancel a flight if it runs, and forget it."""
         self._watchers.pop(flight, None)
         self.step(self.core.release, flight)
+
+    async def wait_view_moved(self) -> None:
+        """Wait for the next change of the view."""
+        await self._view_moved.wait()
+
+    async def wait_converged(self, timeout_s: float) -> list[str]:
+        """Wait until all live peers have our view, by their digests; return the ids of those who have not at the end.
+
+        They are asked, some at a time, until they agree or `timeout_s` has passed: empty means that
+        everybody agrees.
+        """
+        deadline = trio.current_time() + timeout_s
+        while (unlike := self.step(self.core.ask_unlike)) and trio.current_time() < deadline:
+            await trio.sleep(min(ASK_S, max(0.0, deadline - trio.current_time())))
+        return unlike
 
     async def wait_idle(self) -> None:
         """Wait until the node neither serves nor computes anything."""

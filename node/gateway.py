@@ -4,7 +4,7 @@ Clients are served from the flight's own log, which is bounded by `max_tokens`,
 so a slow client stalls nobody: the entry always reads its links.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import attrs
@@ -17,6 +17,7 @@ from mesh.links import format_address
 from mesh.load import LoadRecord
 from mesh.member import Member
 from mesh.records import Record
+from mesh.views import ViewChange
 from node.core import NodeCore
 from node.driver import Driver
 
@@ -191,6 +192,26 @@ class Gateway:
         self._driver.step(self._core.drain)
         self._stop()
 
+    async def view(self) -> AsyncIterator[dict[str, Any]]:
+        """Follow the view of the mesh: a snapshot first, then each change; a snapshot again for who falls behind."""
+        views, change = self._core.swim.views, self._core.swim.views.snapshot(self._driver.now())
+        yield _view("snapshot", change)
+        while True:
+            changes = views.since(change.number)
+            if changes is None:
+                change = views.snapshot(self._driver.now())
+                yield _view("snapshot", change)
+            for change in changes or ():
+                yield _view("change", change)
+            if views.number == change.number:
+                await self._driver.wait_view_moved()
+
+    async def converged(self, timeout_s: float) -> list[str]:
+        """Wait until all live peers have our view; return labels of those who have not said so in time."""
+        unlike = await self._driver.wait_converged(timeout_s)
+        rows = (self._core.swim.member(node) for node in unlike)
+        return sorted(row.name for row in rows if row is not None)
+
     def forget(self, node: str) -> bool:
         """Let the mesh forget this life of a member, by its id; whether it was known, and not this node itself."""
         return self._driver.step(self._core.forget, node)
@@ -198,6 +219,23 @@ class Gateway:
     def statistics(self) -> dict[str, Any]:
         """Return counters and gauges of every part, by part and name."""
         return {**self._core.statistics(), "net": self._driver.net_statistics()}
+
+
+def _view(kind: str, change: ViewChange) -> dict[str, Any]:
+    rows = [
+        {
+            "name": row.name,
+            "node": row.node,
+            "address": format_address(row.address),
+            "http": row.http,
+            "state": row.liveness.name.lower(),
+            "generation": row.identity.generation,
+            "draining": row.draining,
+            "models": row.models,
+        }
+        for row in change.members
+    ]
+    return {"kind": kind, "number": change.number, "members": rows}
 
 
 def _load(load: LoadRecord | None) -> dict[str, Any] | None:

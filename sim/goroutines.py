@@ -26,8 +26,9 @@ from mesh.facts import Fact
 from mesh.member import Member
 from mesh.now import Now
 from mesh.roll import NOBODY, Roll
-from mesh.swim import PeriodTimer, Swim
+from mesh.swim import Swim
 from mesh.swim_options import SwimOptions
+from mesh.turns import PeriodTimer
 
 CATCH_UP_TICKS = 6
 """A stuck round: its timeout and its verdict; the tick that was pending; a gossip round or two."""
@@ -107,4 +108,4 @@ class Goroutines(Swim):
         due_at = self._loops.at(PeriodTimer.PERIOD)
         if due_at is not None and due_at < now.mono and not self._was_probing:
             self._loops.cancel(PeriodTimer.PERIOD)
-            self._period(Now(due_at, now.wall - (now.mono - due_at)))
+            self._turns.due(Now(due_at, now.wall - (now.mono - due_at)), PeriodTimer.PERIOD)

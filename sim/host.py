@@ -24,6 +24,7 @@ from mesh.effects import (
     SendDatagram,
     StartEngine,
     Stop,
+    ViewMoved,
     Wake,
 )
 from mesh.identity import Identity
@@ -371,6 +372,8 @@ class Host:
             case Wake(flight):
                 if flight in self.readers:
                     self.world.at(self.world.time, self.readers[flight])
+            case ViewMoved():
+                pass
             case Stop(reason):
                 self.world.trace.write(self.world.time, self.name, "stopped", (("reason", reason),))
                 self.world.at(self.world.time, self.crash)

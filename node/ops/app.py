@@ -1,19 +1,24 @@
 """The operations port of a node: health, metrics, members, flights, records, drain."""
 
 import json
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qs
 
 import attrs
 import trio
 
+from node.errors import RequestError
 from node.gateway import Gateway
 from node.http.counters import Counters
 from node.http.limits import Limits
-from node.http.message import TEXT, Request, Response, header_value
+from node.http.message import EVENTS, TEXT, Request, Response, header_value
 from node.http.router import Route, Router
-from node.http.server import Server
+from node.http.server import Exchange, Server
 from node.logs import Log
+
+CONVERGED_MAX_S = 300.0
+"""Longest that `/converged` waits."""
 
 METRICS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -36,6 +41,8 @@ class Operations:
             Route("GET", "/health/ready", self.ready),
             Route("GET", "/metrics", self.metrics),
             Route("GET", "/members", self.members),
+            Route("GET", "/view", self.view, waits=True),
+            Route("GET", "/converged", self.converged, waits=True),
             Route("GET", "/flights", self.flights),
             Route("GET", "/records", self.records),
             Route("POST", "/drain", self.drain),
@@ -66,6 +73,21 @@ class Operations:
         """List the members of the mesh as this node sees them."""
         return _json(self.gateway.members())
 
+    async def view(self, request: Request, exchange: Exchange) -> None:
+        """Stream the view of the mesh as server-sent events: a snapshot first, then coalesced changes."""
+        await exchange.start(200, EVENTS)
+        async with aclosing(self.gateway.view()) as changes:
+            async for change in changes:
+                await exchange.write(b"data: " + json.dumps(change).encode() + b"\n\n")
+
+    async def converged(self, request: Request, exchange: Exchange) -> None:
+        """Wait, `?timeout_s=`, until all live peers hold the same view as this node, and say who does not."""
+        began = trio.current_time()
+        unlike = await self.gateway.converged(_timeout_s(request))
+        waited_s = round(trio.current_time() - began, 3)
+        body = {"converged": not unlike, "waited_s": waited_s, "unlike": unlike}
+        await exchange.send(Response(503 if unlike else 200, json.dumps(body).encode()))
+
     def flights(self, request: Request) -> Response:
         """List the flights whose entry this node is."""
         return _json(self.gateway.flights())
@@ -87,6 +109,19 @@ class Operations:
             error = {"error": f"no other member of this mesh has the id `{node}`; GET /members lists them"}
             return Response(404, json.dumps(error).encode())
         return Response(202, json.dumps({"forgotten": node}).encode())
+
+
+def _timeout_s(request: Request) -> float:
+    """Seconds to wait, from the query. Raises RequestError."""
+    text = parse_qs(request.query).get("timeout_s", ["10"])[0]
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= CONVERGED_MAX_S:
+        message = f"`timeout_s` is `{text:.40}`, not a number of seconds from 0 to {CONVERGED_MAX_S:g}"
+        raise RequestError("invalid_request", message, "timeout_s")
+    return seconds
 
 
 def _json(value: Any) -> Response:

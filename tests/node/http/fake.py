@@ -88,6 +88,15 @@ class FakeGateway:
         rows = [{"namespace": "config", "id": "a", "value": "v"}, {"namespace": "keys", "id": "k"}]
         return [row for row in rows if namespace in ("", row["namespace"])]
 
+    async def view(self):
+        yield {"kind": "snapshot", "number": 7, "members": []}
+        yield {"kind": "change", "number": 8, "members": [{"name": "node-b"}]}
+        await trio.sleep_forever()
+
+    async def converged(self, timeout_s: float) -> list[str]:
+        await trio.sleep(min(timeout_s, 3.0))
+        return ["node-c"] if timeout_s < 3.0 else []
+
     def forget(self, node: str) -> bool:
         self.forgotten.append(node)
         return node == "00000000000000ab"

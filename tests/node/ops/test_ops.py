@@ -72,6 +72,27 @@ async def test_a_member_is_forgotten_by_its_id(autojump_clock: Clock, nursery: t
     assert gateway.forgotten == ["00000000000000ab", ""]
 
 
+async def test_the_view_is_a_snapshot_and_then_changes(autojump_clock: Clock, nursery: trio.Nursery):
+    client, end = trio.testing.memory_stream_pair()
+    await nursery.start(serve_ops, BrokenListener([end]), FakeGateway(), Limits(), Log(io.StringIO()), None)
+    await client.send_all(b"GET /view HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    data = b""
+    while data.count(b"data: ") < 2:
+        data += await client.receive_some(65536)
+    assert b"text/event-stream" in data
+    told = [json.loads(line[6:]) for line in data.splitlines() if line.startswith(b"data: ")]
+    assert [(event["kind"], event["number"]) for event in told] == [("snapshot", 7), ("change", 8)]
+
+
+async def test_who_waits_for_agreement_hears_who_does_not_agree(autojump_clock: Clock, nursery: trio.Nursery):
+    status, body = await ask(nursery, FakeGateway(), "GET /converged")
+    assert (status, json.loads(body)) == (200, {"converged": True, "waited_s": 3.0, "unlike": []})
+    status, body = await ask(nursery, FakeGateway(), "GET /converged?timeout_s=1")
+    assert (status, json.loads(body)["unlike"]) == (503, ["node-c"])
+    for wrong in ("never", "-1", "nan", "1e9"):
+        assert (await ask(nursery, FakeGateway(), f"GET /converged?timeout_s={wrong}"))[0] == 400
+
+
 async def test_metrics_tell_of_the_node_and_of_both_ports(autojump_clock: Clock, nursery: trio.Nursery):
     status, text = await ask(nursery, FakeGateway(), "GET /metrics")
     lines = text.decode().splitlines()
