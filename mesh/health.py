@@ -14,6 +14,31 @@ score + 1. Measured signals come first (a late tick, see `pause_s`); the score i
 
 import attrs
 
+FORGIVEN_VERDICTS = 2
+"""After a pause, what was due waits for so many least rounds more: the time to ask and be refuted."""
+ANNOUNCE_S = 10.0
+"""Announcements of one of up to ANNOUNCE_SHARE live members are so far apart; of more members, further."""
+ANNOUNCE_SHARE = 8
+
+
+@attrs.define
+class Announcements:
+    """When a node that was away may tell the mesh, unasked, that it lives.
+
+    The first time at once; then seldom: news of a machine that has too little time for its nodes must not
+    be what takes their time. Sixty-four nodes on two busy cores kept both busy with such news, for ever.
+    Until its next turn a node answers whoever doubts it, which is a round trip later.
+    """
+
+    next_at: float = float("-inf")
+
+    def take(self, now_mono: float, live: int) -> bool:
+        """Whether it may, now; if so, that was its turn."""
+        if now_mono < self.next_at:
+            return False
+        self.next_at = now_mono + ANNOUNCE_S * max(1.0, live / ANNOUNCE_SHARE)
+        return True
+
 
 @attrs.define
 class LocalHealth:

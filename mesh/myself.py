@@ -36,7 +36,7 @@ import attrs
 from mesh.agenda import Agenda
 from mesh.detector import Say
 from mesh.effects import Address, Stop
-from mesh.health import LocalHealth
+from mesh.health import Announcements, LocalHealth
 from mesh.identity import Identity
 from mesh.member import Liveness, Member
 from mesh.members import Members
@@ -88,6 +88,7 @@ class Myself:
         self._agenda = agenda
         self._rng = rng
         self._tally = tally
+        self._announcements = Announcements()
         self._began_at = 0.0
         self._jumped_at: float | None = None
         self._doubted_at: float | None = None
@@ -115,7 +116,9 @@ class Myself:
         self._voice.spread(now, me)
 
     def speak_up(self, now: Now) -> None:
-        """Publish the same with a higher incarnation: we live."""
+        """Publish the same with a higher incarnation: we live. Withheld while we have said so lately."""
+        if not self._announcements.take(now.mono, self._members.live):
+            return
         self.say(now, attrs.evolve(self.account, identity=self.account.identity.above()))
 
     # What others say of us.

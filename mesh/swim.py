@@ -17,7 +17,7 @@ and keeps for itself what concerns this node: its own account, its goodbye, its 
 
 Invariants:
 - a rumour about ourselves is answered with a higher incarnation, by us alone;
-- a pause of this process moves its deadlines and raises its incarnation; nobody dies of it;
+- a pause of this process moves its deadlines and may raise its incarnation; nobody dies of it;
 - what arrives is merged by the lattice, so the order of arrival does not matter;
 - any bytes may arrive: what means nothing is counted and changes nothing.
 
@@ -42,7 +42,7 @@ from mesh.detector import Detector, RelayKey, RoundKey, Say
 from mesh.effects import Address, Effect
 from mesh.errors import DecodeError
 from mesh.facts import Fact
-from mesh.health import pause_s
+from mesh.health import FORGIVEN_VERDICTS, pause_s
 from mesh.identity import INCARNATION_MAX
 from mesh.load import LoadMark, LoadRecord, LoadTable
 from mesh.member import Liveness, Member
@@ -74,9 +74,6 @@ from mesh.swim_statistics import SwimStatistics, Tally
 from mesh.turns import PeriodTimer, Turns
 from mesh.views import Views, ViewTimer
 from mesh.voice import GossipTimer, Voice
-
-FORGIVEN_VERDICTS = 2
-"""After a pause, what was due waits for so many least rounds more: the time to ask and be refuted."""
 
 LATE_S = 0.01
 """Who runs later than this past a deadline was kept from running: what arrives until the next tick may
@@ -468,7 +465,7 @@ class Swim:
             self._forgive(now, gap_s)
 
     def _forgive(self, now: Now, gap_s: float) -> None:
-        """Shift what was due by the gap and a little more, and tell the mesh that we live."""
+        """Shift what was due by the gap and a little more, and tell the mesh that we live, unless it just was told."""
         shift_s = gap_s + FORGIVEN_VERDICTS * self._options.verdict_min_s
         self._tally.pauses += 1
         self._agenda.shift(shift_s)

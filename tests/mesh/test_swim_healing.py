@@ -10,6 +10,8 @@ from mesh.facts import MemberChanged, Quarantined
 from mesh.load import LoadRecord, ModelLoad
 from mesh.member import Liveness
 from mesh.messages import Ack, Gossip, Ping, Update
+from mesh.now import Now
+from mesh.swim import Swim
 from tests.mesh.small_world import LOCAL, World, account, doubt, settled
 
 
@@ -27,6 +29,17 @@ def test_a_paused_node_blames_itself(pause_s):
     ]
     assert not own, "the sleeper doubted nobody"
     assert not [1 for _, who, _ in world.facts(Quarantined) if who == "n2"]
+
+
+def test_a_node_that_is_always_late_tells_the_mesh_seldom():
+    swim = Swim(LOCAL, account(1), random.Random(1))
+    swim.tick(Now(0.0, 0.0))
+    now_s = 0.0
+    while now_s < 60.0:
+        now_s = max(now_s, swim.next_deadline() or 0.0) + 1.0
+        swim.tick(Now(now_s, now_s))
+    assert swim.statistics().pauses > 20
+    assert 1 <= swim.me.identity.incarnation <= 7
 
 
 def test_a_suspicion_that_ran_out_during_a_pause_kills_nobody():
