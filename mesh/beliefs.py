@@ -158,6 +158,7 @@ class Beliefs:
         row = self.live_peer(target.node)
         assert row is not None and row.identity.generation == target.generation, "rounds end with their life"
         if self._condemned.get(row.node) == row.identity and not self._is_deaf(now):
+            self._cases[row.node] = self._cases[row.node].confirmed_by((self._me,))
             self._bury(now, row)
         else:
             self._accuse(now, attrs.evolve(row, liveness=Liveness.SUSPECT), (self._me,))

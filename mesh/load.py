@@ -32,6 +32,8 @@ import attrs
 from mesh.now import Now
 
 AGE_MS_MAX = 2**32 - 1
+SEQUENCE_MAX = 2**48 - 1
+"""At the bound a forged record stands until its owner's next life."""
 SENDS_MAX = 32
 """No record is sent more often, whatever is asked: 3 * ln(n + 1) for 40,000 nodes."""
 LAG_STEP_MS = 50
@@ -243,11 +245,22 @@ class LoadTable:
         return LoadStill(*mine.record.version, mine.age_at(now)) if mine is not None else None
 
     def missing(self, now: Now, theirs: LoadHeld) -> bytes | None:
-        """Our record, encoded, for one who holds only `theirs` of us; None if that is the same."""
+        """Our record, encoded, for one who holds only `theirs` of us; None if that is the same.
+
+        Who holds a later one of this life than we ever gave was lied to: ours is numbered above it.
+        """
         mine = self._held.get(self._me)
         if mine is None or mine.record.version == (theirs.generation, theirs.sequence):
             return None
+        if theirs.generation == mine.record.generation and theirs.sequence > mine.record.sequence:
+            mine = self._outbid(now, mine, theirs.sequence)
         return self._item(mine, now)
+
+    def _outbid(self, now: Now, mine: _Held, sequence: int) -> _Held:
+        record = attrs.evolve(mine.record, sequence=min(sequence + 1, SEQUENCE_MAX))
+        above = _Held(record, mine.age_at(now), now.mono, self._me)
+        self._hold(above)
+        return above
 
     def has_news(self, sends_max: int) -> bool:
         """Whether any record has been sent fewer than `sends_max` times, of this node or another's."""

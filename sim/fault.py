@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import attrs
 
+from mesh.effects import Address
 from sim.rule import Rule, partition
 
 if TYPE_CHECKING:
@@ -112,9 +113,10 @@ def recover(world: "World", core: tuple[str, ...]) -> None:
     """Heal the hosts of `core` and the paths between them; the rest stay as they are, out of reach for ever.
 
     As in TigerBeetle's VOPR: a core that is well must do well whatever becomes of the others. A copy of a
-    node is taken away, as its operator would, and the original starts again.
+    node is taken away, as its operator would, and the original starts again; so does who was given wrong seeds.
     """
     world.note("network", "healed")
+    world.healed_at = world.time
     world.network.heal()
     rest = tuple(host.name for host in world.hosts.values() if not _is_of(host, core))
     if rest:
@@ -122,19 +124,21 @@ def recover(world: "World", core: tuple[str, ...]) -> None:
         world.network.lay("beyond", *partition((near, rest)))
         for name in rest:
             world[name].beyond = True
+    seeds = tuple(world[name].address for name in core)[:2]
     for host in list(world.hosts.values()):
         if _is_of(host, core):
-            _mend(host)
+            _mend(host, seeds)
 
 
 def _is_of(host: "Host", core: tuple[str, ...]) -> bool:
     return host.name in core or host.newcomer
 
 
-def _mend(host: "Host") -> None:
+def _mend(host: "Host", seeds: tuple[Address, ...]) -> None:
     host.mend()
     host.resume()
-    if host.copied:
+    if host.copied or (host.astray and host.farewell):
         host.crash()
+        host.astray, host.seeds = False, tuple(seed for seed in seeds if seed != host.address)
     if host.core is None and not host.newcomer:
         host.start()

@@ -95,10 +95,16 @@ class Host:
     spoke_at: float = 0.0
     """When it last sent anything."""
     leaving: bool = False
+    astray: bool = False
+    """Whether its list of seeds names nobody; whoever has said goodbye and comes back so finds nobody."""
+    farewell: bool = False
+    """Whether it ever said goodbye: who has is not looked for."""
     newcomer: bool = False
     """Whether a fault has added it; it stays, but is not started again."""
     beyond: bool = False
     """Whether it was left broken and out of reach when the others were healed."""
+    watched: bool = False
+    """Whether checks that are costly look at it."""
     copied: bool = False
     """Whether another host has a copy of its data directory, or it is that copy."""
     heard_at: float = 0.0
@@ -188,7 +194,7 @@ class Host:
         """End the life with a goodbye, as an operator's SIGTERM does."""
         if self.core is None or self.leaving:
             return
-        self.leaving = True
+        self.leaving = self.farewell = True
         core = self.core
         self.world.note(self.name, "leaving")
         self.give(lambda core, now: core.leave(now))
@@ -267,6 +273,11 @@ class Host:
             self._mono += early_s
             now = self.now()
         return core.tick(now)
+
+    @property
+    def waited_s(self) -> float:
+        """Longest that anything waited for this life's process to run."""
+        return self._loop.waited_s if self._loop is not None else 0.0
 
     def datagram(self, source: Address, data: bytes) -> bool:
         """Take a datagram into the socket; return whether there was a socket, and room."""

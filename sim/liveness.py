@@ -1,14 +1,7 @@
 """Liveness: what must come true within a bound once faults have stopped.
 
-Each condition has a name, under which its failure is reported:
-
-    views_agree      every node of the core sees every one of them alive in its present life, and only
-                     those, so the dead are members nowhere; all view digests are equal
-    clients_served   every request has ended
-    outcomes         ... and in a way that its client asked for or its entry's fate explains
-    engines_back     every engine of a running node is ready again
-    records_agree    those who are well hold the same replicated records (`sim.record_checks`)
-    nothing_left     no flight, ticket, attempt or KV block is held by anybody; engines' accounts add up
+The conditions have names, under which their failure is reported; `sim.exam` adds those that are about
+what the healed mesh can still do.
 """
 
 from collections.abc import Callable
@@ -26,17 +19,45 @@ if TYPE_CHECKING:
     from sim.world import World
 
 
+LIVENESS: dict[str, str] = {
+    "views_agree": "every node of the core sees all of them alive in their present lives, and only those; "
+    "all view digests are equal",
+    "engines_back": "every engine of a running node is ready again",
+    "clients_served": "every request has ended",
+    "nothing_left": "no flight, ticket, attempt or KV block is held by anybody; engines' accounts add up",
+    "records_agree": "those who are well hold the same replicated records",
+    "trust_returns": "nobody quarantines a node of the core",
+    "queues_empty": "no rumour waits to be sent",
+    "health_returns": "every node holds itself to be well again",
+    "loads_fresh": "every node knows the present load record of every other, no older than three rounds",
+    "outcomes": "each request ended in a way that its client asked for or its entry's fate explains",
+    "quiet": "for two seconds, each node sends no more than an idle mesh costs",
+    "news_spreads": "what a node says of itself is known to all",
+    "death_spreads": "a node without power is a member nowhere within detection and one spread",
+    "life_returns": "when it starts again all see it alive in its new life",
+    "leave_spreads": "a goodbye is known to all within a spread, and to all as one",
+}
+"""Every condition, in the order in which they are awaited, and what it says."""
+
+
 @attrs.frozen
 class Bounds:
-    """Seconds of virtual time that each may take after the healing."""
+    """Seconds of virtual time that each may take after the healing; those of the exam are formulas there."""
 
     views_s: float = 30.0
+    """Each of the dead is pinged in its turn, and patience may be stretched ninefold: a few seconds are usual."""
     engines_s: float = 45.0
     """One that froze while it loaded is left alone for 30 s."""
     clients_s: float = 90.0
     left_s: float = 30.0
     records_s: float = 60.0
     """Some exchanges of five seconds, each with one peer at random."""
+    trust_s: float = 30.0
+    queues_s: float = 5.0
+    """A rumour leaves the queue after some gossip rounds."""
+    health_s: float = 60.0
+    """The worst health takes 1 + 2 + .. + 9 probe periods to mend."""
+    loads_s: float = 30.0
 
 
 def disagreement(world: "World") -> str:
@@ -93,6 +114,48 @@ def leftovers(world: "World") -> str:
     return ""
 
 
+def distrusted(world: "World") -> str:
+    """Name who quarantines whom of the core; empty if nobody does."""
+    for host in world.well:
+        held = [other.name for other in world.well if host.core.swim.is_quarantined(other.id)]
+        if held:
+            return f"{host.name} quarantines {held}"
+    return ""
+
+
+def unsaid(world: "World") -> str:
+    """Say whose rumours wait; empty if none do. Who is alone has nobody to tell."""
+    for host in world.well if len(world.well) > 1 else ():
+        rumours = host.core.swim.statistics().rumours
+        if rumours:
+            return f"{host.name} has {rumours} rumours to tell"
+    return ""
+
+
+def unwell(world: "World") -> str:
+    """Say who blames itself; empty if nobody does. Who is alone has nobody to prove itself by."""
+    for host in world.well if len(world.well) > 1 else ():
+        health = host.core.swim.statistics().health
+        if health:
+            return f"{host.name} has a local health of {health}"
+    return ""
+
+
+def stale(world: "World") -> str:
+    """Say whose figures are old somewhere; empty if nobody's are. T is a probe period, or the time between records."""
+    for host in world.well:
+        options = host.core.options
+        age_max_s = 3 * (options.publish_s + len(world.well) * options.swim.probe_period_s)
+        for other in world.well:
+            own = other.core.swim.loads.get(other.now(), other.id)
+            seen = host.core.swim.loads.get(host.now(), other.id)
+            if own is not None and (seen is None or seen.version != own.version):
+                return f"{host.name} holds {seen and seen.version} of {other.name}, not {own.version}"
+            if seen is not None and seen.age_ms / 1000 > age_max_s:
+                return f"{host.name} has figures of {other.name} of {seen.age_ms} ms ago"
+    return ""
+
+
 def judge(world: "World", crashed: tuple[str, ...], may_fail: tuple[str, ...]) -> None:
     """Check `outcomes`: that each request ended as it may.
 
@@ -129,5 +192,9 @@ def settle(world: "World", bounds: Bounds = Bounds()) -> dict[str, float]:
         ("clients_served", lambda: unserved(world), bounds.clients_s),
         ("nothing_left", lambda: leftovers(world), bounds.left_s),
         ("records_agree", lambda: records_differ(world), bounds.records_s),
+        ("trust_returns", lambda: distrusted(world), bounds.trust_s),
+        ("queues_empty", lambda: unsaid(world), bounds.queues_s),
+        ("health_returns", lambda: unwell(world), bounds.health_s),
+        ("loads_fresh", lambda: stale(world), bounds.loads_s),
     )
     return {name: world.await_none(name, wrong, within_s) for name, wrong, within_s in conditions}

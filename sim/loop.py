@@ -45,7 +45,10 @@ class Loop:
     """Until when the last input keeps the processor."""
     closed: bool = False
     """Whether the process is gone; nothing is taken then."""
-    _inbox: deque[Input] = attrs.field(init=False, factory=deque)
+    waited_s: float = attrs.field(init=False, default=0.0)
+    """Longest that an input has waited here."""
+    _inbox: deque[tuple[float, Input]] = attrs.field(init=False, factory=deque)
+    """When each came, and what it is."""
     _running: bool = attrs.field(init=False, default=False)
     _resumes_at: float | None = attrs.field(init=False, default=None)
     _drained: int = attrs.field(init=False, default=0)
@@ -56,7 +59,7 @@ class Loop:
 
     def give(self, take: Input) -> None:
         """Let an input wait for its turn, which may be now."""
-        self._inbox.append(take)
+        self._inbox.append((self.time(), take))
         self.run()
 
     def arm(self, due_at: float) -> None:
@@ -90,4 +93,6 @@ class Loop:
         if not self._inbox:
             return None
         self._drained += 1
-        return self._inbox.popleft()
+        came_at, take = self._inbox.popleft()
+        self.waited_s = max(self.waited_s, self.time() - came_at)
+        return take

@@ -78,8 +78,8 @@ class End:
     in_flight: int = 0
     """Bytes sent from here that the other side has not taken yet."""
     arrive_at: float = 0.0
-    parked: deque[bytes | None] = attrs.Factory(deque)
-    """Segments that a cut holds up; None is the stream's end."""
+    parked: deque[tuple[float, bytes | None]] = attrs.Factory(deque)
+    """Segments that a cut holds up, and since when; None is the stream's end."""
     retransmit_s: float = RETRANSMIT_S
 
 
@@ -190,7 +190,7 @@ class Pipes:
         end.parked.clear()
 
     def _post(self, end: End, segment: bytes | None) -> None:
-        end.parked.append(segment)
+        end.parked.append((self.now(), segment))
         if len(end.parked) == 1:
             self._advance(end)
 
@@ -204,7 +204,10 @@ class Pipes:
                 return
             end.retransmit_s = RETRANSMIT_S
             end.arrive_at = max(end.arrive_at, self.now() + delay_s)
-            self.at(end.arrive_at, partial(self._arrive, end, end.parked.popleft()))
+            since, segment = end.parked.popleft()
+            statistics = self.network.statistics
+            statistics.longest_s = max(statistics.longest_s, end.arrive_at - since)
+            self.at(end.arrive_at, partial(self._arrive, end, segment))
 
     def _segment_delay_s(self, end: End) -> float | None:
         assert end.other is not None

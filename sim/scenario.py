@@ -11,6 +11,7 @@ from collections.abc import Callable
 import attrs
 
 from sim.checks import safety
+from sim.exam import examine
 from sim.fault import Strike, excused, plan, recover
 from sim.liveness import Bounds, judge, settle
 from sim.workload import Request, begin
@@ -38,6 +39,8 @@ class Scenario:
     """Outcomes that are honest under these faults, beside those that a request asks for."""
     options: WorldOptions = WorldOptions()
     bounds: Bounds = Bounds()
+    exam: bool = False
+    """Whether the healed mesh must show what it can do (`sim.exam`)."""
     excused: tuple[str, ...] = ()
     """Checks that say nothing about this run, beside those that its faults break by their nature."""
 
@@ -110,4 +113,6 @@ def _phases(scenario: Scenario, world: World) -> dict[str, float]:
     recover(world, scenario.core)
     settled_s = settle(world, scenario.bounds)
     judge(world, scenario.crashed, scenario.may_fail)
+    if scenario.exam:
+        settled_s |= examine(world)
     return settled_s

@@ -67,6 +67,7 @@ def draw(seed: int, nodes: int | None = None, seconds: float = 12.0, keep_trace:
         core=tuple(name for name in names if name not in down),
         crashed=() if spared else names,
         may_fail=HONEST,
+        exam=True,
         options=WorldOptions(_node_options(rng), rng.choice(NETWORKS), keep_trace=keep_trace),
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import attrs
 
 from mesh.effects import Address, Effect
+from mesh.identity import Identity
 from mesh.swim_options import SwimOptions
 from node.core import NodeCore, NodeOptions
 from sim.host import Host
@@ -29,6 +30,9 @@ PORT = 7946
 MODEL = "toy"
 WATCH_S = 0.5
 """Virtual time between two looks of whoever shows progress."""
+
+WATCHED_OF = 3
+"""One host among the first so many is watched more closely (`sim.safety.traffic.RumourCheck`)."""
 
 STARTS_APART_S = 0.05
 """Hosts of a cluster start so long after one another."""
@@ -84,6 +88,11 @@ class World:
         """How often each of those would have failed."""
         self.reached: dict[str, int] = {}
         """How often each state that checks are about has been seen."""
+        self.healed_at: float | None = None
+        self.addresses: dict[Address, str] = {}
+        """Every address that a host has or had."""
+        self.buried: dict[Identity, float] = {}
+        """When somebody first declared each life dead."""
         self.lives: dict[str, list[Host]] = {}
         """The hosts of each node id, once for each life, the last one at the end."""
         self.watch: Callable[[float], None] = lambda _time: None
@@ -111,6 +120,8 @@ class World:
         known = tuple(self.hosts[seed].address for seed in seeds)
         host = Host(self, name, address, replicas, known)
         self.hosts[name] = self.network.hosts[address] = host
+        host.watched = number - 1 == self.seed % WATCHED_OF
+        self.addresses[address] = name
         return host
 
     def move(self, host: Host) -> None:
@@ -119,6 +130,7 @@ class World:
         del self.network.hosts[host.address]
         host.address = (f"10.200.{self._moves >> 8 & 255}.{self._moves & 255}", PORT)
         self.network.hosts[host.address] = host
+        self.addresses[host.address] = host.name
 
     def cluster(
         self, count: int, workers: int | None = None, seeds: int = 2, apart_s: float = STARTS_APART_S

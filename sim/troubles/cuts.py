@@ -292,6 +292,7 @@ class NatRebind:
         old, seen = host.address, (host.address[0], 40_000 + world.events % 20_000)
         host.seen_as = seen
         network.hosts[seen] = host
+        world.addresses[seen] = host.name
         if self.strict:
             network.hidden[old] = kind_of(self)
         later(world, self.for_s, lambda: self._undo(world, old, seen))

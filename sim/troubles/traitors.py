@@ -46,7 +46,7 @@ def again(world: "World", seconds: float, act: Callable[[], None], every_s: floa
 class Liar:
     """A member says of another, in everybody's name, that it is suspect, dead or left; the other is well."""
 
-    breaks: ClassVar = ("own_word",)
+    breaks: ClassVar = ("own_word", "left_itself")
     liar: str
     victim: str
     lie: str

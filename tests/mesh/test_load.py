@@ -367,3 +367,13 @@ def honest(world, truth):
             if record is not None and subject != observer:
                 measured = truth[subject, record.models[0].queued_tokens]
                 assert record.age_ms / 1000 >= world.now - measured - 0.02
+
+
+def test_an_owner_numbers_its_record_above_one_that_somebody_forged():
+    loads = table()
+    loads.publish(at(1.0), LoadRecord(ME, 3))
+    assert loads.missing(at(2.0), LoadHeld(3, 7)) is not None
+    assert loads.get(at(2.0), ME).version == (3, 8)
+    assert loads.missing(at(2.0), LoadHeld(3, 8)) is None
+    assert loads.missing(at(2.0), LoadHeld(2, 99)) is not None
+    assert loads.get(at(2.0), ME).version == (3, 8)

@@ -20,34 +20,8 @@ from mesh.now import Now
 from mesh.relay import Relay, SendEngine, Ticket
 from node.core import NodeCore
 from node.policy.engines import EngineOptions
-from sim.fault import Fault, Strike
-from sim.faults import Crash, CrashRestart, EngineCrash, Partition, Pause
-from sim.liveness import Bounds
-from sim.scenario import Result, Scenario, run
-from sim.workload import Request
-from sim.world import WorldOptions
-
-NAMES = tuple(f"node-{index}" for index in range(5))
-STREAMS = tuple(
-    Request(NAMES[index % 2], 2.0 + 0.05 * index, f"story {index}", 1000 + index, 300) for index in range(8)
-)
-SHORT = Bounds(views_s=8.0, engines_s=8.0, clients_s=8.0, left_s=8.0)
-DEFAULTS = WorldOptions()
-
-
-def caught(*faults: tuple[float, Fault], options: WorldOptions = DEFAULTS, **more: object) -> str:
-    """Run streams under faults; return the name of the check that failed, or nothing."""
-    strikes = tuple(Strike(at, fault) for at, fault in faults)
-    requests, end_s = more.pop("requests", STREAMS), more.pop("end_s", 7.0)
-    scenario = Scenario(
-        "test", 3, 5, 3, requests, strikes, end_s, NAMES, options=options, bounds=SHORT, **more
-    )
-    result: Result = run(scenario)
-    return result.violation.check if result.violation else ""
-
-
-def core(make: Callable[..., NodeCore]) -> WorldOptions:
-    return attrs.evolve(DEFAULTS, core=make)
+from sim.faults import Crash, EngineCrash, Partition, Pause
+from tests.sim.planted import CYCLE, DEFAULTS, KILL, PAUSE, STREAMS, caught, core
 
 
 def with_identity(
@@ -56,11 +30,6 @@ def with_identity(
     """Build a node that chooses its generation badly."""
     identity = Identity(me.node, choose(me.identity.generation))
     return NodeCore(attrs.evolve(me, identity=identity), models, options, rng)
-
-
-KILL = (3.0, Crash("node-3"))
-CYCLE = (3.0, CrashRestart("node-3", 1.0))
-PAUSE = (3.0, Pause("node-3", 2.0))
 
 
 def test_without_a_bug_nothing_is_caught():

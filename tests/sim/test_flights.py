@@ -113,7 +113,16 @@ def test_a_slow_reader_gets_every_token_and_delays_nobody():
 def test_clients_of_an_entry_that_dies_are_told_so():
     requests = streams(4)
     scenario = Scenario(
-        "test", 5, 5, 3, requests, (Strike(2.5, Crash("node-0")),), 5.0, NAMES, crashed=("node-0",)
+        "test",
+        5,
+        5,
+        3,
+        requests,
+        (Strike(2.5, Crash("node-0")),),
+        5.0,
+        NAMES,
+        crashed=("node-0",),
+        exam=False,
     )
     result = run(scenario)
     assert result.violation is None
