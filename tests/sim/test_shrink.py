@@ -2,7 +2,7 @@
 
 import importlib.util
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,10 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.flight import Chunk, Flight
-from mesh.frames import Tokens
-from mesh.myself import Myself
-from mesh.swim import Swim
 from sim.__main__ import main
 from sim.cli.common import BAD_USAGE, FAILED
 from sim.fault import Strike
@@ -27,49 +23,16 @@ from sim.swarm import draw
 from sim.troubles.cuts import Partition
 from sim.troubles.processes import Crash, CrashRestart
 from sim.workload import Request
+from tests.sim.plants import PLANTS, Plant, first_failure
 
 EVER = 1e9
+SOME = [plant for plant in PLANTS if plant.check in ("flight_forward", "own_life", "exception")]
 
 
-def plant_doubled_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flight takes one piece of text twice."""
-
-    def twice(self: Flight, attempt: int, tokens: Tokens) -> bool:
-        if not self.is_current(attempt):
-            return False
-        for _ in range(2 if tokens.position == 7 else 1):
-            self.log.append(Chunk(self.delivered, tokens.ids, tokens.text))
-            self.ids.extend(tokens.ids)
-        return True
-
-    monkeypatch.setattr(Flight, "tokens", twice)
-
-
-def plant_deaf_refutation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node believes what is said of it."""
-    monkeypatch.setattr(Myself, "hear", lambda self, now, rumour: self._members.apply(rumour, now.mono))
-
-
-def plant_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An input that comes rarely makes a core raise."""
-
-    def broken(self: Swim, now: object, node: str) -> list:
-        raise KeyError(node)
-
-    monkeypatch.setattr(Swim, "evidence", broken)
-
-
-PLANTS: tuple[tuple[Callable[[pytest.MonkeyPatch], None], str], ...] = (
-    (plant_doubled_tokens, "text_exact"),
-    (plant_deaf_refutation, "own_life"),
-    (plant_raise, "exception"),
-)
-
-
-def first_failure(check: str) -> Failure:
-    """Return the first seed of the swarm that fails a check."""
-    failures = (fail(draw(seed, seconds=8.0)) for seed in range(100))
-    return next(failure for failure in failures if failure is not None and failure.check == check)
+@pytest.fixture
+def doubled() -> Iterator[None]:
+    with PLANTS[0].planted():
+        yield
 
 
 def imported(path: Path) -> ModuleType:
@@ -91,12 +54,12 @@ test_of.__test__ = False
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("plant", "check"), PLANTS, ids=[check for _, check in PLANTS])
+@pytest.mark.parametrize("plant", SOME, ids=lambda plant: plant.name)
 def test_a_planted_bug_is_shrunk_and_its_test_fails_with_the_bug_and_passes_without(
-    plant, check: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    plant: Plant, tmp_path: Path
 ):
-    with monkeypatch.context() as patched:
-        plant(patched)
+    check = plant.check
+    with plant.planted():
         failure = first_failure(check)
         small = Shrinker(failure, lambda: EVER).shrink()
         assert small.check == check
@@ -110,9 +73,8 @@ def test_a_planted_bug_is_shrunk_and_its_test_fails_with_the_bug_and_passes_with
 
 
 def test_the_command_writes_a_file_that_replays_and_prints_a_test(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+    doubled: None, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    plant_doubled_tokens(monkeypatch)
     path, test = tmp_path / "small.toml", tmp_path / "test_small.py"
     argv = ["shrink", "3", "--scenario", "kill", "--seconds", "4", "--save", str(path)]
     assert main([*argv, "--test", str(test)]) == FAILED
@@ -195,8 +157,7 @@ def test_a_run_that_lasts_longer_than_the_failure_took_is_given_up():
     assert fail(kill(3), 1.0) is None
 
 
-def test_the_failure_of_a_run_is_what_the_run_says(monkeypatch: pytest.MonkeyPatch):
-    plant_doubled_tokens(monkeypatch)
+def test_the_failure_of_a_run_is_what_the_run_says(doubled: None):
     failure = fail(kill(3))
     assert failure.check == "text_exact"
     assert failure.message == run(kill(3)).violation.message
