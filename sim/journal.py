@@ -102,7 +102,7 @@ class Journal:
             str(values.get("name", values.get("node", ""))) if event not in ("started", "crashed") else ""
         )
         state = str(values.get("state", ""))
-        accused = state == "dead" or event == "quarantined"
+        accused = state == "dead" or event in ("quarantined", "member_dead")
         return Event(at, who, event, fields, subject, state, accused and self._runs(who, subject))
 
     def _runs(self, observer: str, subject: str) -> bool:

@@ -6,12 +6,13 @@ meshes stay readable because what is drawn is bounded: beyond `LINES_MAX` nodes 
 shows their spread instead of each, and tables name how many rows they leave out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from sim.fault import Strike
-from sim.journal import Event, Journal
+from sim.journal import Journal
+from sim.page_verdicts import HEADER, rows
 from sim.report import HEADER_BYTES, quantile, report
 from sim.report_beliefs import beliefs, totals, truths
 from sim.scenario import Result
@@ -67,6 +68,7 @@ margin:.5rem 0}summary{cursor:pointer;color:var(--dim)}
 def page(result: Result, journal: Journal, replay: str) -> str:
     """Return the HTML of one run; `replay` is the command that gives it again."""
     figures = report(result, journal, replay)
+    names = {host.id: host.name for host in result.world.hosts.values()}
     name = f"{result.scenario.name}, seed {result.scenario.seed}"
     sections = (
         _head(name, result, figures),
@@ -75,7 +77,7 @@ def page(result: Result, journal: Journal, replay: str) -> str:
         _members(result, journal),
         _traffic(result, journal),
         _clients(result),
-        _verdicts(result, journal),
+        _table("Verdicts, and why", HEADER, rows(journal, names)),
         _table(
             "How each crash was noticed",
             (
@@ -379,41 +381,3 @@ def _spans(client: Client, end: float) -> list[Span]:
     if client.outcome not in ("", "done", "cancelled"):
         spans.append(Span(until, until, 4, client.outcome))
     return spans
-
-
-# -- verdicts -------------------------------------------------------------------------------------
-
-
-def _verdicts(result: Result, journal: Journal) -> str:
-    names = {host.id: name for name, host in result.world.hosts.items()}
-    rows = [
-        _verdict(event, names)
-        for event in journal.events
-        if event.event in ("member_dead", "quarantined", "refuted")
-    ]
-    return _table("Verdicts, and why", ("at s", "by", "verdict", "of", "why", "was it so?"), rows)
-
-
-def _verdict(event: Event, names: dict[str, str]) -> tuple[str, ...]:
-    fields = dict(event.fields)
-    if event.event == "refuted":
-        return (
-            _cell(event.at),
-            event.who,
-            "refuted",
-            event.who,
-            f"it was held {fields.get('rumour', '?')}",
-            "–",
-        )
-    verdict = "dead" if event.event == "member_dead" else "quarantine"
-    so = "no: it ran" if event.is_false else "yes"
-    return _cell(event.at), event.who, verdict, event.subject, "; ".join(_reasons(fields, names)), so
-
-
-def _reasons(fields: dict[str, object], names: dict[str, str]) -> Iterable[str]:
-    for key, value in fields.items():
-        if key == "accusers":
-            said = [names.get(node, node) for node in str(value).split(",") if node]
-            yield f"accused by {', '.join(said) or 'nobody'}"
-        elif key not in ("node", "name", "state", "was"):
-            yield str(value) if key == "reason" else f"{key} {value}"

@@ -6,7 +6,6 @@ from typing import Any
 
 import attrs
 
-from mesh.attempt import Attempt
 from mesh.beliefs import Beliefs
 from mesh.flight import Chunk, Flight
 from mesh.forward import Forwarder
@@ -55,19 +54,6 @@ def _twice(self: Flight, attempt: int, tokens: Tokens) -> bool:
     return True
 
 
-def _late(self: Flight, attempt: int, tokens: Tokens) -> bool:
-    """Take tokens of an attempt that is over."""
-    self.log.append(Chunk(self.delivered, tokens.ids, tokens.text))
-    self.ids.extend(tokens.ids)
-    return True
-
-
-def _blank(self: Flight, target: str, remaining_ms: int) -> Attempt:
-    self.attempt += 1
-    self.target = target
-    return self.request
-
-
 def _believes(self: Myself, now: Any, rumour: Member) -> Any:
     return self._members.apply(rumour, now.mono)
 
@@ -110,8 +96,6 @@ def _drop(self: Relay, ticket: Ticket, reason: str) -> SendEngine:
 
 PLANTS = (
     Plant("a piece of text is taken twice", "text_exact", Flight, "tokens", _twice),
-    Plant("tokens of an old attempt are taken", "text_exact", Flight, "tokens", _late),
-    Plant("a successor begins anew", "text_exact", Flight, "open", _blank),
     Plant("a log is cut when a flight moves", "flight_forward", Flight, "lost", _forgetful),
     Plant("a node believes its own death", "own_life", Myself, "hear", _believes),
     Plant("the dead rise", "gone_returns", Members, "apply", _corrupting(_risen)),

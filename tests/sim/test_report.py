@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.fault import Strike
-from sim.faults import Crash, CrashRestart, Pause
+from sim.faults import Crash, CrashRestart, Partition, Pause
 from sim.journal import Event, Journal
 from sim.page import page
+from sim.page_verdicts import rows
 from sim.report import detections, quantile, report
 from sim.report_beliefs import beliefs, truths
 from sim.scenario import Result, Scenario, run
@@ -199,3 +200,41 @@ def test_a_large_mesh_is_drawn_as_a_spread(killed: tuple[Result, Journal], monke
     assert "spread over" not in page(*killed, "")
     monkeypatch.setattr("sim.page.LINES_MAX", 3)
     assert "spread over 4 nodes" in page(*killed, "")
+
+
+# -- verdicts -------------------------------------------------------------------------------------
+
+
+def quarantine(at: float, who: str, of: str, is_false: bool = False) -> Event:
+    return Event(at, who, "quarantined", (("node", of), ("reason", "no answer")), of, "", is_false)
+
+
+def test_verdicts_that_are_alike_are_one_row_and_the_wrong_ones_come_first():
+    journal = Journal()
+    journal.events = [
+        quarantine(1.0, "a", "x"),
+        quarantine(1.2, "b", "x"),
+        quarantine(1.3, "b", "x"),
+        quarantine(3.0, "a", "x"),
+        quarantine(4.0, "a", "y", is_false=True),
+    ]
+    assert rows(journal, {}) == [
+        ("4.000", "4.000", "quarantine", "y", "a", "no answer", "no: it ran"),
+        ("1.000", "1.300", "quarantine", "x", "a and 1 more", "no answer", "yes"),
+        ("3.000", "3.000", "quarantine", "x", "a", "no answer", "yes"),
+    ]
+
+
+def test_accusers_are_called_by_their_names():
+    journal = Journal()
+    fields = (("node", "ff"), ("name", "x"), ("accusers", "aa,bb"))
+    journal.events = [Event(1.0, "a", "member_dead", fields, "x")]
+    assert rows(journal, {"aa": "a", "bb": "b"})[0][5] == "accused by a, b"
+
+
+def test_a_node_that_is_buried_while_it_runs_is_marked_as_such():
+    journal = Journal()
+    cut = attrs.evolve(CALM, strikes=(Strike(3.0, Partition(("node-3",), 3.5)),))
+    run(cut, listen=journal.attach)
+    wrong = [row for row in rows(journal, {}) if row[-1].startswith("no")]
+    assert ("dead", "node-3") in {(row[2], row[3]) for row in wrong}
