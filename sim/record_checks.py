@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mesh.effects import Effect
-from mesh.hlc import DRIFT_MS_MAX, Stamp
+from mesh.hlc import DRIFT_MS_MAX, LEASH_MS, Stamp
 from mesh.records import Key, Table
 from sim.host import EPOCH_S
 
@@ -65,16 +65,27 @@ def _true_ms(world: "World") -> int:
 
 
 def records_differ(world: "World") -> str:
-    """Say whose records differ; empty if nobody's do.
-
-    Of two nodes whose clocks are more than a minute apart nobody can say who is wrong: they are left out.
-    """
+    """Say whose records differ; empty if nobody's do, or if their clocks keep them from agreeing."""
     tables = {host.name: host.core.records.table for host in world.well}
-    walls = [host.now().wall for host in world.well]
-    if len(walls) <= 2 and walls and max(walls) - min(walls) > DRIFT_MS_MAX / 1000:
+    if _clocks_forbid(world, list(tables.values())):
         return ""
     floor_ms = max((table.floor_ms for table in tables.values()), default=0)
     digests = {name: table.digest(floor_ms).hex() for name, table in tables.items()}
     usual = statistics.mode(digests.values()) if digests else ""
     others = [name for name, digest in digests.items() if digest != usual]
     return f"{others} hold other records than the rest" if others else ""
+
+
+def _clocks_forbid(world: "World", tables: list[Table]) -> bool:
+    """Whether some rows must be refused by somebody: they lie in the future by the clock of the mesh.
+
+    That is the median of all; of two nodes whose clocks are far apart nobody can say who is wrong.
+    """
+    walls_ms = [int(host.now().wall * 1000) for host in world.well]
+    if not walls_ms:
+        return True
+    if len(walls_ms) <= 2:
+        latest_ms = min(walls_ms) + DRIFT_MS_MAX
+    else:
+        latest_ms = statistics.median_low(walls_ms) + DRIFT_MS_MAX - LEASH_MS
+    return any(row.record.stamp.wall_ms > latest_ms for table in tables for row in table.rows())
