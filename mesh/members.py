@@ -58,7 +58,7 @@ class Members:
         self._me = me.node
         self._rng = rng
         self._members_max = members_max
-        self._roll = known
+        self._roll, self._rows = known, known.rows
         self._differences_max = differences_max
         self._own: dict[str, Member | None] = {}
         """Where we differ from the roll; None where we have dropped an account of it."""
@@ -114,10 +114,12 @@ class Members:
 
     def get(self, node: str) -> Member | None:
         """The account of `node`, or None."""
-        row = self._own.get(node)
-        if row is not None or node in self._own:
-            return row
-        return self._roll.rows.get(node)
+        own = self._own
+        if own:
+            row = own.get(node)
+            if row is not None or node in own:
+                return row
+        return self._rows.get(node)
 
     def all(self) -> tuple[Member, ...]:
         """Every account, in the order in which nodes were first heard of."""
@@ -241,6 +243,7 @@ class Members:
     def _settle(self) -> None:
         """Make a roll of what is held."""
         self._roll = Roll.of(self.all())
+        self._rows = self._roll.rows
         self._own = {}
         self._added = self._dropped = 0
         self._went, self._came, self._rank = [], [], None
