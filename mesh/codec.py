@@ -228,6 +228,12 @@ def held_item(held: LoadHeld) -> bytes:
     return item(held)
 
 
+@functools.lru_cache(maxsize=UPDATES_KEPT)
+def update_item(update: Update) -> bytes:
+    """Encode an account, which is said again and again: to each who joins, and while it is in doubt."""
+    return item(update)
+
+
 @attrs.frozen
 class LoadItem:
     """A load record, encoded once for all ages: `at(age)` is the same as `item` of the aged record."""

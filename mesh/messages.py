@@ -90,7 +90,7 @@ class Leave:
     source: str
 
 
-@attrs.frozen
+@hot
 class Gossip:
     """Nothing but what rides on it."""
 

@@ -166,7 +166,7 @@ class Voice:
     def account(self, row: Member) -> bytes:
         """What we believe of a member, encoded, with who doubts it."""
         case = self._cases.get(row.node)
-        return codec.item(Update(row, case.accusers if case is not None else ()))
+        return codec.update_item(Update(row, case.accusers if case is not None else ()))
 
     def _brief(self) -> int | None:
         return HURRIED_SENDS if self.hurried else None

@@ -6,12 +6,14 @@ from hypothesis import strategies as st
 
 from mesh import codec, pulse
 from mesh.errors import DecodeError
-from mesh.messages import Ack, Ping
+from mesh.messages import Ack, Gossip, Ping
 
 NODES = st.one_of(st.integers(1, 2**64 - 1), st.integers(1, 2**33)).map("{:016x}".format)
 NONCES = st.one_of(st.integers(0, 2**48 - 1), st.integers(0, 2**33))
 MESSAGES = st.one_of(
-    st.builds(Ping, NODES, NONCES, NODES), st.builds(Ack, NODES, NONCES, st.binary(min_size=8, max_size=8))
+    st.builds(Ping, NODES, NONCES, NODES),
+    st.builds(Gossip, NODES),
+    st.builds(Ack, NODES, NONCES, st.binary(min_size=8, max_size=8)),
 )
 LONG = f"{2**63:016x}"
 
@@ -68,6 +70,7 @@ def test_both_ways_refuse_what_is_cut_short(message, length):
         (Ping(LONG, 2**40, LONG), slice(23, 31), bytes(8)),
         (Ping(LONG, 2**40, LONG), slice(14, 16), b"\x00\x01"),
         (Ack(LONG, 2**40, bytes(8)), slice(5, 13), bytes(8)),
+        (Gossip(LONG), slice(5, 13), bytes(8)),
         (Ack(LONG, 2**40, bytes(8)), slice(14, 16), b"\x00\x01"),
     ],
 )
@@ -82,5 +85,6 @@ def test_ids_of_nobody_and_nonces_out_of_range_are_refused(message, at, value):
 def test_nearly_every_ping_and_ack_goes_the_quick_way():
     assert pulse.item(Ping(LONG, 2**40, LONG)) is not None
     assert pulse.item(Ack(LONG, 2**40, bytes(8))) is not None
+    assert pulse.item(Gossip(LONG)) is not None
     assert pulse.read(codec.packet([codec.item(Ping(LONG, 2**40, LONG))]), codec.HEADER_BYTES) is not None
     assert pulse.item(Ping(f"{5:016x}", 2**40, LONG)) is None, "a small id takes fewer bytes"
