@@ -29,7 +29,7 @@ def rows(text: str, heading: str) -> dict[str, list[str]]:
 
 def routes(text: str, heading: str) -> set[str]:
     part = text.split(heading, 1)[1].split("\n## ", 1)[0]
-    return set(re.findall(r"`((?:GET|POST) /[^`]*)`", part)) - {"GET /members"} | (
+    return set(re.findall(r"`((?:GET|POST) /[^`?]*)[^`]*`", part)) - {"GET /members"} | (
         {"GET /members"} if "| `GET /members`" in part else set()
     )
 
