@@ -17,6 +17,8 @@ import attrs
 
 from node.core import NodeOptions
 from sim.journal import Journal
+from sim.members import Plan, with_swim
+from sim.members import run as run_members
 from sim.report import report
 from sim.scenario import Scenario, run
 from sim.stream import random_of
@@ -58,6 +60,9 @@ METRICS: dict[str, Callable[[Figures], float | None]] = {
     "requests that failed": _failed,
 }
 """Row -> the figure of one run; lower is better in all of them, moves and bytes by cost."""
+
+CLIENT_METRICS = frozenset(list(METRICS)[8:])
+"""Rows that runs of membership alone do not have."""
 
 
 @attrs.frozen
@@ -108,10 +113,22 @@ def pair(scenario: Scenario, one: NodeOptions, other: NodeOptions) -> Pair:
 def _measured(scenario: Scenario, options: NodeOptions) -> tuple[dict[str, float | None], str]:
     journal = Journal()
     configured = attrs.evolve(scenario, options=attrs.evolve(scenario.options, node=options))
-    result = run(configured, listen=journal.attach)
-    figures = report(result, journal)
-    measured = {name: metric(figures) for name, metric in METRICS.items()}
-    return measured, result.violation.check if result.violation else ""
+    return _metrics(report(run(configured, listen=journal.attach), journal))
+
+
+def pair_members(plan: Plan, one: NodeOptions, other: NodeOptions) -> Pair:
+    """Run membership alone under both configurations, the same nodes in the same trouble."""
+    first, second = (_metrics(run_members(with_swim(plan, options.swim))) for options in (one, other))
+    return Pair(plan.seed, first[0], second[0], first[1], second[1])
+
+
+def _metrics(figures: Figures) -> tuple[dict[str, float | None], str]:
+    has_clients = "clients" in figures
+    measured = {
+        name: metric(figures) if has_clients or name not in CLIENT_METRICS else None
+        for name, metric in METRICS.items()
+    }
+    return measured, figures["violation"]["check"] if figures["violation"] else ""
 
 
 def differences(pairs: Sequence[Pair]) -> list[Difference]:

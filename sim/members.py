@@ -98,9 +98,14 @@ def draw(name: str, seed: int, nodes: int, seconds: float, swim: SwimOptions) ->
     make = DRAWS[name]
     times = [BEGIN_S + EVERY_S * index for index in range(max(1, int(seconds / EVERY_S)))]
     troubles = tuple(make(rng, at + rng.random(), nodes) for at in times) if make else ()
-    swim = attrs.evolve(swim, members_max=max(swim.members_max, nodes))
     network = attrs.evolve(CrowdOptions().network, loss=LOSS if name == "loss" else 0.0)
-    return Plan(name, seed, nodes, BEGIN_S + seconds, swim, troubles, network, name in ("pause", "partition"))
+    plan = Plan(name, seed, nodes, BEGIN_S + seconds, swim, troubles, network, name in ("pause", "partition"))
+    return with_swim(plan, swim)
+
+
+def with_swim(plan: Plan, swim: SwimOptions) -> Plan:
+    """Return a plan with other options, which have room for all its nodes."""
+    return attrs.evolve(plan, swim=attrs.evolve(swim, members_max=max(swim.members_max, plan.nodes)))
 
 
 @attrs.define

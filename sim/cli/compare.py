@@ -20,10 +20,12 @@ from sim.cli.common import (
     within,
     write,
 )
+from sim.cli.members import NODES, SECONDS, check_members, scenario_of
 from sim.cli.parallel import JOBS_MAX, results
 from sim.cli.progress import Progress
-from sim.compare import CONFIDENCE, Difference, Pair, differences, pair
+from sim.compare import CLIENT_METRICS, CONFIDENCE, Difference, Pair, differences, pair, pair_members
 from sim.configuration import describe, parse
+from sim.members import Plan, draw
 from sim.scenario import Scenario
 
 COUNT = 30
@@ -40,6 +42,7 @@ def add(parse_: argparse.ArgumentParser) -> None:
     parse_.add_argument(
         "--count", type=int, default=COUNT, metavar="N", help=f"how many seeds (default {COUNT})"
     )
+    parse_.add_argument("--members-only", action="store_true", help="membership cores alone, as in `sim run`")
     parse_.add_argument("--jobs", type=int, metavar="J", help="processes (default: one per core)")
     parse_.add_argument("--json", metavar="FILE", help="write rows and pairs; - is standard output")
 
@@ -48,12 +51,14 @@ def add(parse_: argparse.ArgumentParser) -> None:
 class Task:
     """One seed to be run under both, in some process."""
 
-    scenario: Scenario
+    run: Scenario | Plan
     one: NodeOptions
     other: NodeOptions
 
     def __call__(self) -> Pair:
-        return pair(self.scenario, self.one, self.other)
+        if isinstance(self.run, Plan):
+            return pair_members(self.run, self.one, self.other)
+        return pair(self.run, self.one, self.other)
 
 
 def _run(task: Task) -> Pair:
@@ -62,20 +67,33 @@ def _run(task: Task) -> Pair:
 
 def main(arguments: argparse.Namespace) -> int:
     """Compare and tell; return the exit status. Raises Usage, ConfigurationError."""
-    check_scenario(arguments)
     within("--count", arguments.count, 1, COUNT_MAX)
     within("--jobs", arguments.jobs, 1, JOBS_MAX)
     one, other = parse(arguments.a), parse(arguments.b)
-    first = build(arguments, arguments.seed)
-    seeds = range(first.seed, first.seed + arguments.count)
-    pairs, stopped = _all([Task(build(arguments, seed), one, other) for seed in seeds], arguments.jobs)
+    runs = _members(arguments, one) if arguments.members_only else _scenarios(arguments)
+    pairs, stopped = _all([Task(each, one, other) for each in runs], arguments.jobs)
     out = sys.stderr if arguments.json == "-" else sys.stdout
-    rows = differences(pairs)
-    print(said(pairs, rows, one, other, first.name), file=out)
+    rows = [
+        row for row in differences(pairs) if row.metric not in CLIENT_METRICS or not arguments.members_only
+    ]
+    print(said(pairs, rows, one, other, runs[0].name), file=out)
     if arguments.json:
         write(arguments.json, as_json(figures(pairs, rows, one, other)))
     failed = any(each.failed_one or each.failed_other for each in pairs)
     return STOPPED if stopped else FAILED if failed else 0
+
+
+def _scenarios(arguments: argparse.Namespace) -> list[Scenario]:
+    check_scenario(arguments)
+    first = build(arguments, arguments.seed)
+    return [build(arguments, seed) for seed in range(first.seed, first.seed + arguments.count)]
+
+
+def _members(arguments: argparse.Namespace, options: NodeOptions) -> list[Plan]:
+    check_members(arguments)
+    nodes, seconds, first = arguments.nodes or NODES, arguments.seconds or SECONDS, arguments.seed or 0
+    seeds = range(first, first + arguments.count)
+    return [draw(scenario_of(arguments), seed, nodes, seconds, options.swim) for seed in seeds]
 
 
 def _all(tasks: Sequence[Task], jobs: int | None) -> tuple[list[Pair], bool]:

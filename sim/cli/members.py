@@ -19,8 +19,11 @@ HEADER = "scenario    seed  nodes  virtual     events  dead everywhere  false  b
 
 def main(arguments: argparse.Namespace) -> int:
     """Run and report; return the exit status. Raises Usage, ConfigurationError."""
-    _check(arguments)
-    name = "kill" if arguments.scenario == "swarm" else arguments.scenario
+    if arguments.html or arguments.trace:
+        raise Usage("members alone have no page and no trace of lines", "leave out --html and --trace")
+    check_members(arguments)
+    within("--count", arguments.count, 1, COUNT_MAX)
+    name = scenario_of(arguments)
     nodes, seconds = arguments.nodes or NODES, arguments.seconds or SECONDS
     swim = parse(arguments.config or "lan").swim
     out = sys.stderr if arguments.json == "-" else sys.stdout
@@ -50,18 +53,21 @@ def main(arguments: argparse.Namespace) -> int:
     return FAILED if any(each["violation"] for each in reports) else 0
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def scenario_of(arguments: argparse.Namespace) -> str:
+    """Return the scenario that is meant: `swarm`, the default of others, has no meaning here."""
+    return "kill" if arguments.scenario == "swarm" else arguments.scenario
+
+
+def check_members(arguments: argparse.Namespace) -> None:
+    """Refuse what makes no sense for members alone. Raises Usage."""
     if arguments.scenario not in ("swarm", *DRAWS):
         raise Usage(
             f"`--scenario {arguments.scenario}` is none of members alone", f"there are {', '.join(DRAWS)}"
         )
-    if arguments.html or arguments.trace:
-        raise Usage("members alone have no page and no trace of lines", "leave out --html and --trace")
     if arguments.minutes is not None:
         arguments.seconds = arguments.minutes * 60
     within("--nodes", arguments.nodes, 2, NODES_MAX)
     within("--seconds", arguments.seconds, 0.05, 86_400)
-    within("--count", arguments.count, 1, COUNT_MAX)
 
 
 def _complain(figures: dict[str, Any]) -> None:

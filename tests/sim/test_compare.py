@@ -95,6 +95,27 @@ def test_the_command_prints_a_table_and_writes_the_pairs(tmp_path: Path, capsys:
     assert capsys.readouterr().out == out
 
 
+def test_membership_alone_is_compared_without_rows_of_clients(capsys: pytest.CaptureFixture):
+    argv = [
+        "compare",
+        "local",
+        "local,swim.probe_period_s=2",
+        "--members-only",
+        "--nodes",
+        "10",
+        "--count",
+        "5",
+    ]
+    assert main([*argv, "--seconds", "6", "--jobs", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "5 seeds of kill" in out
+    assert "dead, everywhere (s)" in out
+    assert "longest client pause" not in out
+    gossip = next(line for line in out.splitlines() if line.startswith("gossip (bytes"))
+    assert gossip.endswith("less")
+    assert main([*argv, "--scenario", "poison"]) == BAD_USAGE
+
+
 def test_a_configuration_that_makes_no_sense_is_refused(capsys: pytest.CaptureFixture):
     assert main(["compare", "lan", "lan,swim.warp=9"]) == BAD_USAGE
     assert "`swim.warp` is no knob\nhint: there are" in capsys.readouterr().err
