@@ -123,10 +123,10 @@ def heal(seed, count, preset, within_s):
 
 
 def all_buried(crowd, left, right):
-    """Whether no node of either half holds one of the other for live."""
+    """Whether every node of either half holds all of the other for dead."""
     return all(
-        crowd.core(index).statistics().members["alive"] == len(side)
-        for side in (left, right)
+        crowd.core(index).statistics().members["dead"] == len(others)
+        for side, others in ((left, right), (right, left))
         for index in side
     )
 
