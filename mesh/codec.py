@@ -52,6 +52,7 @@ from mesh.load import AGE_MS_MAX, LoadHeld, LoadMark, LoadRecord, LoadStill, Mod
 from mesh.member import Member
 from mesh.messages import (
     Ack,
+    Ages,
     Gossip,
     Join,
     Leave,
@@ -194,18 +195,19 @@ ITEMS: dict[int, Layout] = {
             Field("body", blob(SPAN_BYTES_MAX)),
         ),
     ),
+    37: Layout(Ages, (Field("codes", blob(SPAN_BYTES_MAX)),)),
 }
 """Item types. A number is never used again for anything else."""
 
 _TYPES: dict[type, int] = {layout.build: number for number, layout in ITEMS.items()}
-_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill, Span)
+_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill, Span, Ages)
 
 
 def _nothing_held(_mark: LoadMark) -> bool:
     return False
 
 
-def item(value: Message | Update | LoadRecord | LoadHeld | LoadStill | Span) -> bytes:
+def item(value: Message | Update | LoadRecord | LoadHeld | LoadStill | Span | Ages) -> bytes:
     """Encode one item. Raises LimitError when an account exceeds ACCOUNT_BYTES_MAX."""
     return pulse.item(value) or _item(value)
 

@@ -44,6 +44,7 @@ class _Rumour:
     node: str
     item: bytes
     rank: Rank
+    born_at: float
     sends: int = 0
 
     @property
@@ -67,11 +68,14 @@ class Broadcasts:
     def __contains__(self, node: str) -> bool:
         return node in self._rumours
 
-    def offer(self, node: str, item: bytes, rank: Rank = Rank.NEWS) -> None:
-        """Queue the newest rumour about `node`, instead of any older one."""
+    def offer(self, node: str, item: bytes, rank: Rank = Rank.NEWS, born_at: float = 0.0) -> None:
+        """Queue the newest rumour about `node`, instead of any older one.
+
+        `born_at` is when it was first said, as monotonic seconds of ours.
+        """
         self.discard(node)
         self._least_bytes = min(self._least_bytes, len(item))
-        self._rumours[node] = rumour = _Rumour(node, item, rank)
+        self._rumours[node] = rumour = _Rumour(node, item, rank, born_at)
         self._put(rumour)
 
     def discard(self, node: str) -> None:
@@ -86,22 +90,29 @@ class Broadcasts:
         self._shelves.clear()
 
     def fill(self, budget_bytes: int, sends_max: int, alive_sends_max: int | None = None) -> list[bytes]:
-        """Take rumours of at most `budget_bytes` in all, in order. O(taken), and what does not fit is passed over.
+        """The items of `take`."""
+        return [item for item, _ in self.take(budget_bytes, sends_max, alive_sends_max)]
 
-        Each counts as sent; one that has been sent `sends_max` times leaves the queue, and one that tells of
-        somebody alive already after `alive_sends_max`.
+    def take(
+        self, budget_bytes: int, sends_max: int, alive_sends_max: int | None = None, each_bytes: int = 0
+    ) -> list[tuple[bytes, float]]:
+        """Take rumours, each with its birth, of at most `budget_bytes` in all, counting `each_bytes` more for each.
+
+        O(taken), and what does not fit is passed over. Each counts as sent; one that has been sent
+        `sends_max` times leaves the queue, and one that tells of somebody alive already after
+        `alive_sends_max`.
         """
         taken: list[_Rumour] = []
         for rumour in self._waiting():
             if budget_bytes < self._least_bytes:
                 break
-            if len(rumour.item) <= budget_bytes:
-                budget_bytes -= len(rumour.item)
+            if len(rumour.item) + each_bytes <= budget_bytes:
+                budget_bytes -= len(rumour.item) + each_bytes
                 taken.append(rumour)
         for rumour in taken:
             doubt = rumour.rank is Rank.DOUBT or alive_sends_max is None
             self._sent(rumour, sends_max if doubt else alive_sends_max)
-        return [rumour.item for rumour in taken]
+        return [(rumour.item, rumour.born_at) for rumour in taken]
 
     def _waiting(self) -> Iterator[_Rumour]:
         for key in sorted(self._shelves):

@@ -145,6 +145,13 @@ class Span:
 
 
 @attrs.frozen
+class Ages:
+    """How old the last accounts of the packet are, one byte each, in their order (`mesh.ages`)."""
+
+    codes: bytes
+
+
+@attrs.frozen
 class Update:
     """An account of a member that rides on a packet."""
 
@@ -166,5 +173,6 @@ class Packet:
     held: tuple[LoadHeld, ...] = ()
     still: tuple[LoadStill, ...] = ()
     spans: tuple[Span, ...] = ()
+    ages: tuple[Ages, ...] = ()
     unknown: int = 0
     """Items of a type that this version does not know: skipped."""

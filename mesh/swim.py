@@ -37,6 +37,7 @@ import attrs
 
 from mesh import codec
 from mesh.agenda import Agenda
+from mesh.ages import ages_of
 from mesh.beliefs import Beliefs, CaseKey
 from mesh.detector import Detector, RelayKey, RoundKey, Say
 from mesh.effects import Address, Effect
@@ -216,6 +217,7 @@ class Swim:
             rounds_failed=self._detector.rounds_failed,
             relays_refused=self._detector.relays_refused,
             members_refused=self._members.refused,
+            rumour_age=self._voice.ages.cumulative(),
             **attrs.asdict(self._tally),
         )
 
@@ -351,12 +353,13 @@ class Swim:
         """Merge the accounts of a packet, and then look at what it says of us."""
         returned = self._members.returned
         self._voice.quiet = is_bulk(packet)
-        for update in packet.updates:
+        for update, age_s in zip(packet.updates, ages_of(packet), strict=True):
+            self._voice.age_s = age_s + self._backlog_s if age_s is not None else None
             if not self._is_plausible(update.member):
                 self._tally.implausible += 1
             elif update.member.node != self._node:
                 self._beliefs.learn(now, update)
-        self._voice.quiet = False
+        self._voice.quiet, self._voice.age_s = False, None
         for update in packet.updates:
             if update.member.node == self._node and self._is_plausible(update.member):
                 self._myself.hear(now, update.member)

@@ -79,3 +79,5 @@ class SwimStatistics:
     """Indirect probes not carried out for others, because too many were."""
     members_refused: int
     """Newcomers refused because the table was full of live members."""
+    rumour_age: dict[str, int]
+    """Rumours that were news here, by their age then: cumulative, by upper end of the bucket in seconds."""

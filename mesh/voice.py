@@ -15,6 +15,7 @@ from typing import Any
 
 from mesh import codec
 from mesh.agenda import Agenda
+from mesh.ages import Histogram, to_byte
 from mesh.detector import Say
 from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable, Stop, ViewMoved
 from mesh.facts import Fact
@@ -22,7 +23,7 @@ from mesh.gossip import Broadcasts, Rank, sends_max
 from mesh.load import LoadTable
 from mesh.member import Liveness, Member
 from mesh.members import Members
-from mesh.messages import Ack, Gossip, Message, Ping, Snapshot, Update
+from mesh.messages import Ack, Ages, Gossip, Message, Ping, Snapshot, Update
 from mesh.now import Now
 from mesh.suspicion import Suspicion
 from mesh.swim_options import SwimOptions
@@ -31,6 +32,8 @@ from mesh.swim_statistics import Tally
 CHUNK_BYTES = 64 * 1024
 """Most of a bulk answer that goes into one packet: the link's frames of flights wait for no more."""
 
+AGES_HEAD_BYTES = 7
+"""Of the item that tells how old the rumours of a packet are; each adds one byte."""
 HURRIED_SENDS = 2
 """While tables are compared at speed, who is alive is told so often by rumour; comparing does the rest."""
 
@@ -66,6 +69,10 @@ class Voice:
         self._rumours = Broadcasts()
         self.quiet = False
         """Whether what is learned just now is not to be spread: it came in bulk, so others have it too."""
+        self.age_s: float | None = None
+        """How old what is learned just now is; None if it comes from ourselves, or its age is not known."""
+        self.ages = Histogram()
+        """Ages at which rumours were news here."""
         self.hurried = False
         """Whether tables are being compared at speed, so that rumours need only begin to spread."""
         self._out: list[Effect | Fact] = []
@@ -101,7 +108,7 @@ class Voice:
         self._mark_loads(now, say.message, items)
         if self._rumours:
             often = sends_max(self._members.live, self._options.retransmit_factor)
-            items += self._rumours.fill(_room(items), often, self._brief())
+            self._add_rumours(now, often, items)
         self._add_loads(now, say.to, load, items)
         self._send(say.address, codec.packet(items), say.reliable)
 
@@ -146,7 +153,9 @@ class Voice:
         if self.quiet:
             self.hush(row.node)
             return
-        self._rumours.offer(row.node, self.account(row), _rank(row))
+        if self.age_s is not None:
+            self.ages.count(self.age_s)
+        self._rumours.offer(row.node, self.account(row), _rank(row), now.mono - (self.age_s or 0.0))
         if GossipTimer.GOSSIP not in self._agenda:
             wait_s = self._rng.uniform(0.0, self._options.gossip_period_s)
             self._agenda.set(GossipTimer.GOSSIP, now.mono + wait_s)
@@ -167,6 +176,12 @@ class Voice:
         """What we believe of a member, encoded, with who doubts it."""
         case = self._cases.get(row.node)
         return codec.update_item(Update(row, case.accusers if case is not None else ()))
+
+    def _add_rumours(self, now: Now, often: int, items: list[bytes]) -> None:
+        taken = self._rumours.take(_room(items) - AGES_HEAD_BYTES, often, self._brief(), each_bytes=1)
+        if taken:
+            items += [item for item, _ in taken]
+            items.append(codec.item(Ages(bytes(to_byte(now.mono - born_at) for _, born_at in taken))))
 
     def _brief(self) -> int | None:
         return HURRIED_SENDS if self.hurried else None

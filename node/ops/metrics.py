@@ -18,6 +18,7 @@ SERIES_MAX = 10_000
 LABELS: dict[str, tuple[str, ...]] = {
     "engines": ("engine",),
     "swim_members": ("liveness",),
+    "swim_rumour_age": ("le",),
     "http_answers": ("route", "status"),
     "http_refused": ("code",),
     "ops_answers": ("route", "status"),
@@ -67,6 +68,7 @@ HELP: dict[str, str] = {
     "flights_active": "Flights whose entry this node is and that have not ended.",
     "forward_moves": "Flights moved to another worker.",
     "engines_deaths": "Times that an engine has died.",
+    "swim_rumour_age": "Rumours that were news here, by their age in seconds then (cumulative), each hop's wait added.",
     "swim_members": "Members by liveness, this node included.",
 }
 """Help by name; a metric without it is explained by its own."""

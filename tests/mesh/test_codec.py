@@ -16,6 +16,7 @@ from mesh.load import LoadHeld, LoadRecord, LoadStill, ModelLoad
 from mesh.member import Liveness, Member
 from mesh.messages import (
     Ack,
+    Ages,
     Gossip,
     Join,
     Leave,
@@ -145,13 +146,22 @@ EXAMPLES = {
         ),
     ),
     "seen": Packet(Seen(NODE, ("2001:db8::1", 7946))),
+    "gossip-ages": Packet(Gossip(NODE), (Update(MEMBER),), ages=(Ages(b"\x00\xa0\xff"),)),
     "ping-load-held": Packet(Ping(NODE, 7, OTHER), held=(LoadHeld(3, 2**32 - 1),)),
     "ack-load-still": Packet(Ack(NODE, 7, bytes(range(8))), still=(LoadStill(3, 8, 1500),)),
 }
 
 
 def encode(packet, limit=codec.RELIABLE_BYTES_MAX):
-    values = (packet.message, *packet.updates, *packet.loads, *packet.held, *packet.still, *packet.spans)
+    values = (
+        packet.message,
+        *packet.updates,
+        *packet.loads,
+        *packet.held,
+        *packet.still,
+        *packet.spans,
+        *packet.ages,
+    )
     return codec.packet(map(codec.item, values), limit)
 
 
