@@ -23,6 +23,7 @@ Invariants:
 - load never enters the view digest: a busy mesh is not a changing one.
 """
 
+import collections
 import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -169,6 +170,8 @@ class LoadTable:
         self._me = me
         self._encode = encode
         self._held: dict[str, _Held] = {}
+        self._holders: collections.Counter[str] = collections.Counter()
+        """How many records name each model."""
         self._news: dict[int, dict[str, _Held]] = {}
         """Those that have been sent so often, by node; a number of sends that none has is not here."""
 
@@ -222,11 +225,19 @@ class LoadTable:
         held = self._held.get(node)
         return held.record.lag_ms / 1000 if held is not None else 0.0
 
+    def model_names(self) -> tuple[str, ...]:
+        """Every model that a held record names, ready or not. O(models), whatever the size of the mesh."""
+        return tuple(self._holders)
+
     def forget(self, node: str) -> None:
         """Drop the record of a node that is gone."""
         held = self._held.pop(node, None)
         if held is not None:
             self._unlist(held)
+            for model in held.record.models:
+                self._holders[model.name] -= 1
+                if not self._holders[model.name]:
+                    del self._holders[model.name]
 
     # What is said.
 
@@ -298,6 +309,7 @@ class LoadTable:
     def _hold(self, held: _Held) -> None:
         self.forget(held.record.node)
         self._held[held.record.node] = held
+        self._holders.update(model.name for model in held.record.models)
         self._list(held)
 
     def _item(self, held: _Held, now: Now) -> bytes:

@@ -397,7 +397,7 @@ class NodeCore:
         return self._settle(now, outputs)
 
     def _publish(self, now: Now) -> list[Output]:
-        return self._publication.publish(now, self.swim, self._my_load(), self.models(now))
+        return self._publication.publish(now, self.swim, self._my_load())
 
     def _my_load(self) -> LoadRecord:
         return load_record(self.me, self.engines, self.draining, self.links.lag_s)

@@ -12,7 +12,7 @@ from mesh.facts import Fact
 from mesh.load import LoadRecord
 from mesh.now import Now
 from mesh.swim import Swim
-from node.policy.capacity import Card, KnownModels
+from node.policy.capacity import KnownModels
 
 
 @attrs.define
@@ -26,11 +26,11 @@ class Publication:
     known_models: KnownModels = attrs.field(init=False, factory=KnownModels)
     _published_at: float = attrs.field(init=False, default=0.0)
 
-    def publish(self, now: Now, swim: Swim, load: LoadRecord, cards: list[Card]) -> list[Effect | Fact]:
+    def publish(self, now: Now, swim: Swim, load: LoadRecord) -> list[Effect | Fact]:
         """Tell the mesh. A record too large for a datagram loses its last models."""
         self._published_at = now.mono
         self.due_at = now.mono + self.publish_s
-        self.known_models.note(now, [card[0] for card in cards])
+        self.known_models.note(now, [*swim.loads.model_names(), *(model.name for model in load.models)])
         while True:
             try:
                 return swim.publish_load(now, load)

@@ -377,3 +377,23 @@ def test_an_owner_numbers_its_record_above_one_that_somebody_forged():
     assert loads.missing(at(2.0), LoadHeld(3, 8)) is None
     assert loads.missing(at(2.0), LoadHeld(2, 99)) is not None
     assert loads.get(at(2.0), ME).version == (3, 8)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.lists(st.sampled_from("abc"), max_size=3, unique=True)), max_size=20
+    )
+)
+def test_the_names_of_models_are_those_of_the_records_that_are_held(steps):
+    """An empty list of models stands for a node that goes."""
+    table, truth = LoadTable(f"{9:016x}", codec.load_item), {}
+    for sequence, (node, models) in enumerate(steps, start=1):
+        name = f"{node:016x}"
+        if models:
+            record = LoadRecord(name, 1, sequence, 0, tuple(ModelLoad(model) for model in models))
+            table.observe(Now(float(sequence), 0.0), record)
+            truth[node] = models
+        else:
+            table.forget(name)
+            truth.pop(node, None)
+        assert sorted(table.model_names()) == sorted({model for held in truth.values() for model in held})
