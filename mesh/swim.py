@@ -176,6 +176,11 @@ class Swim:
         """What it was built with."""
         return self._options
 
+    @property
+    def live(self) -> int:
+        """How many are alive or suspect, this node included."""
+        return self._members.live
+
     def members(self) -> tuple[Member, ...]:
         """Every account, the dead and this node's own included, in order of first hearing."""
         return self._members.all()
@@ -252,10 +257,7 @@ class Swim:
         return self._voice.take()
 
     def join(self, now: Now, addresses: Iterable[Address]) -> list[Effect | Fact]:
-        """Ask these seeds to let us in, again and again until one does. Our own address is ignored.
-
-        The seeds are remembered: those that are not live members are asked again at the healing rate.
-        """
+        """Ask these seeds to let us in until one does; later, at the healing rate, those that are no live members."""
         self._wake(now)
         self._reunion.join(now, [seed for seed in addresses if seed != self.me.address])
         return self._voice.take()

@@ -35,6 +35,7 @@ from node.listen import Gossip, address_of, bind_gossip, bind_tcp, listener, num
 from node.logs import Level, Log, open_log
 from node.models import ModelPath, resolve
 from node.options import node_options
+from node.seeds import Seeds
 from node.settings import Config
 from node.supervise import EngineCommand, EngineShell
 from node.values import HostPort
@@ -216,7 +217,11 @@ class Node:
         nursery.start_soon(driver.connections.serve, listener(self.sockets.gossip.links))
         nursery.start_soon(driver.datagrams.run)
         nursery.start_soon(driver.intake.run)
-        driver.step(driver.core.start, await self._seeds())
+        seeds = Seeds(tuple(self.config.join), self.config.data_dir, self.log)
+        first = await seeds.resolve()
+        driver.step(driver.core.start, first)
+        nursery.start_soon(seeds.look_again, driver, first)
+        nursery.start_soon(seeds.keep, driver)
         nursery.start_soon(driver.run_timer)
         nursery.start_soon(Lull(driver.datagrams, driver.intake.take, driver).run)
         self._mark("gossip")
@@ -224,18 +229,6 @@ class Node:
         self._announce()
         if self.config.ready_file is not None:
             nursery.start_soon(self._write_ready_file, engines, self.config.ready_file)
-
-    async def _seeds(self) -> tuple[tuple[str, int], ...]:
-        seeds: list[tuple[str, int]] = []
-        for host, port in self.config.join:
-            try:
-                found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
-            except OSError as error:
-                told = {"seed": f"{host}:{port}", "error": f"the name cannot be resolved: {error}"}
-                self.log.write(Level.ERROR, "join_failed", told)
-                continue
-            seeds += [entry[4][:2] for entry in found]
-        return tuple(dict.fromkeys(seeds))
 
     async def _open_http(self, gateway: Gateway, nursery: trio.Nursery) -> None:
         from node.http.app import serve_http

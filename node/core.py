@@ -137,6 +137,10 @@ class NodeCore:
             outputs += self.swim.join(now, seeds)
         return self._settle(now, outputs)
 
+    def join(self, now: Now, seeds: tuple[Address, ...]) -> list[Effect]:
+        """Ask these seeds from now on, instead of any before."""
+        return self._settle(now, self.swim.join(now, seeds))
+
     def drain(self, now: Now) -> list[Effect]:
         """Take no new requests, tell the mesh, and let what runs end."""
         if self.draining:
