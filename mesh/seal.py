@@ -66,6 +66,8 @@ KNOCK_S = 0.2
 """An address is knocked at no more often than this."""
 REKNOCK_S = 2.0
 """Who has not answered for so long may have forgotten us: knock with the next packet."""
+REKNOCK_PACKETS = 3
+"""Nor answered so many: an acknowledgement goes unanswered, and so may the ping after it be yet."""
 CHALLENGES_PER_S = 2000.0
 """Answers to knocks, all sources together."""
 STRANGERS_PER_S = 500.0
@@ -206,12 +208,18 @@ class Seal:
         fresh = not peer.confirmed and peer.cookie != b"" and now.mono - peer.cookie_at < SLOT_S
         self._remember(address, packet)
         effects: list[Effect] = [self._sealed(peer, address, packet, peer.cookie if fresh else b"")]
-        if peer.unheard_since is None:
-            peer.unheard_since = now.mono
-        elif now.mono - max(peer.unheard_since, peer.knocked_at) > REKNOCK_S:
+        if self._is_forgotten(now, peer):
             peer.knocked_at = now.mono
             effects.append(self._knock(now, address))
         return effects
+
+    def _is_forgotten(self, now: Now, peer: Peer) -> bool:
+        """Count a packet that is sent, and say whether the silence since others makes a knock worth its bytes."""
+        if not peer.unheard:
+            peer.unheard_since = now.mono
+        peer.unheard += 1
+        silent_s = now.mono - max(peer.unheard_since, peer.knocked_at)
+        return peer.unheard >= REKNOCK_PACKETS and silent_s > REKNOCK_S
 
     def _sealed(self, peer: Peer, address: Address, packet: bytes, cookie: bytes) -> SendDatagram:
         header = self._header(Kind.ADMIT if cookie else Kind.DATA)
@@ -310,7 +318,7 @@ class Seal:
 
     def _heard(self, now: Now, peer: Peer) -> None:
         peer.heard_at = now.mono
-        peer.unheard_since = None
+        peer.unheard = 0
         peer.confirmed = peer.confirmed or now.mono >= self._previous_until
 
     def _refuse(self, now: Now, reason: str, source: Address) -> Received:

@@ -1,9 +1,10 @@
 """The sealing sessions of other nodes that this one has admitted, and where they are reached.
 
 A session gets in by an answer to a challenge of ours, or by answering one. It has the window
-that no replay passes. It is forgotten only after `IDLE_S` without an authentic packet, longer
-than a cookie lives: so no recorded packet can bring a forgotten session back. When the table
-is full of sessions that are not idle, newcomers are refused.
+that no replay passes. It is forgotten after `FORGET_S` without an authentic packet, or after
+`IDLE_S` where the table is full; both are longer than a cookie lives, so no recorded packet can
+bring a forgotten session back. When the table is full of sessions that are not idle, newcomers
+are refused.
 
 A route is an address at which a session has proved, by a round trip, that it receives.
 """
@@ -15,10 +16,12 @@ from mesh.cookie import LIFE_MAX_S
 from mesh.effects import Address
 from mesh.replay import ReplayWindow
 
-SESSIONS_MAX = 16_384
-"""Sessions held, about 1 KiB each."""
+SESSIONS_MAX = 32_768
+"""Sessions held, about 1 KiB each: three for each member of a mesh of ten thousand."""
 IDLE_S = 60.0
-"""Silence after which a session may be forgotten."""
+"""Silence after which a session may be forgotten, if another needs its room."""
+FORGET_S = 86_400.0
+"""Silence after which it is forgotten: of ten thousand members each hears each other every few hours."""
 SWEEP_S = 10.0
 """The idle are looked for at most so often."""
 ROUTES_MAX = 4
@@ -44,8 +47,10 @@ class Peer:
     cookie_at: float = 0.0
     confirmed: bool = False
     """Whether it has shown that it knows our session."""
-    unheard_since: float | None = None
-    """When we first sent something after it was last heard."""
+    unheard: int = 0
+    """Packets sent to it since it was last heard."""
+    unheard_since: float = 0.0
+    """When the first of them was sent."""
     knocked_at: float = 0.0
     """When we last knocked at it; also when a path was last challenged."""
 
@@ -74,7 +79,7 @@ class Sessions:
     def admit(self, mono: float, peer: Peer) -> bool:
         """Take a session in; False if the table is full of sessions that are alive."""
         if self._swept_at is None or mono - self._swept_at >= SWEEP_S:
-            self._sweep(mono)
+            self._sweep(mono, IDLE_S if len(self.peers) >= SESSIONS_MAX else FORGET_S)
         if len(self.peers) >= SESSIONS_MAX:
             return False
         self.peers[peer.session] = peer
@@ -94,9 +99,9 @@ class Sessions:
         for peer in [peer for peer in self.peers.values() if peer.key_id not in key_ids]:
             self._forget(peer)
 
-    def _sweep(self, mono: float) -> None:
+    def _sweep(self, mono: float, idle_s: float) -> None:
         self._swept_at = mono
-        for peer in [peer for peer in self.peers.values() if mono - peer.heard_at > IDLE_S]:
+        for peer in [peer for peer in self.peers.values() if mono - peer.heard_at > idle_s]:
             self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:

@@ -12,7 +12,7 @@ from mesh.envelope import ANSWER_BYTES_MIN
 from mesh.keyring import Keyring, MeshKey
 from mesh.now import Now
 from mesh.seal import Seal, SealOptions
-from mesh.sessions import IDLE_S
+from mesh.sessions import FORGET_S, IDLE_S
 from tests.mesh.sealed_pair import Talk, acquainted, kinds, ring, secret
 
 
@@ -132,7 +132,8 @@ def test_a_recorded_packet_opens_in_no_later_life():
 
 def test_silence_is_answered_by_a_knock():
     talk, _, b = acquainted()
-    talk.post("a", b.address, b"?")
+    for _ in range(sealing.REKNOCK_PACKETS - 1):
+        talk.post("a", b.address, b"?")
     talk.forget()
     talk.mono += sealing.REKNOCK_S + 0.1
     before = len(talk.wire)
@@ -140,10 +141,20 @@ def test_silence_is_answered_by_a_knock():
     assert kinds(talk.wire[before:]) == ["DATA", "KNOCK", "CHALLENGE"]
 
 
+def test_an_answer_that_nobody_answers_is_no_silence():
+    talk, _, b = acquainted()
+    for _ in range(20):
+        talk.mono += 10 * sealing.REKNOCK_S
+        talk.say("b", talk.parties["a"].address, b"ping")
+        before = len(talk.wire)
+        talk.say("a", b.address, b"ack")
+        assert kinds(talk.wire[before:]) == ["DATA"]
+
+
 def test_a_forgotten_session_comes_back_and_its_old_packets_do_not():
     talk, a, b = acquainted()
     recorded = [data for source, to, data in talk.wire if to == b.address]
-    talk.mono += IDLE_S + 1
+    talk.mono += FORGET_S + 1
     talk.add("c")
     talk.say("c", b.address, b"make room")
     assert len(b.seal) == 1
@@ -153,6 +164,22 @@ def test_a_forgotten_session_comes_back_and_its_old_packets_do_not():
     for data in recorded:
         talk.deliver(a.address, b.address, data)
     assert len(b.got) == 1
+
+
+def test_a_full_table_forgets_the_idle_and_refuses_newcomers_before_the_living(monkeypatch):
+    monkeypatch.setattr("mesh.sessions.SESSIONS_MAX", 2)
+    talk = Talk()
+    b = talk.add("b")
+    for name in ("c", "d", "e"):
+        talk.add(name)
+        talk.say(name, b.address, b"hello")
+    assert len(b.seal) == 2 and len(b.got) == 2
+    assert rejected(b) == {"full": 1}
+    talk.mono += IDLE_S + 1
+    talk.say("d", b.address, b"still here")
+    talk.say("e", b.address, b"and may I come in at last?")
+    assert [text for text, _ in b.got[2:]] == [b"still here", b"and may I come in at last?"]
+    assert len(b.seal) == 2
 
 
 def test_a_cookie_dies_before_a_session_may_be_forgotten():

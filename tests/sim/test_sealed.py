@@ -44,6 +44,21 @@ def test_a_sealed_mesh_forms_and_every_datagram_is_sealed(monkeypatch):
     assert rejected(world).keys() <= {"stranger"}
 
 
+def test_sealing_costs_thirty_bytes_a_packet_and_no_packets_when_idle():
+    cost = {}
+    for name, options in (("clear", WorldOptions()), ("sealed", None)):
+        world = world_of() if options is None else World(1, options)
+        if options is not None:
+            world.cluster(6, workers=0)
+        world.run_for(15)
+        before = attrs.evolve(world.network.statistics)
+        world.run_for(20)
+        sent = world.network.statistics
+        cost[name] = (sent.sent - before.sent, sent.bytes_sent - before.bytes_sent)
+    assert cost["sealed"][0] == pytest.approx(cost["clear"][0], rel=0.03)
+    assert cost["sealed"][1] - cost["clear"][1] == pytest.approx(30 * cost["clear"][0], rel=0.1)
+
+
 def test_a_sealed_mesh_notices_a_crash_and_takes_the_restarted_back():
     world = world_of()
     world.run_for(5)
