@@ -5,11 +5,11 @@ about doubt:
 
     from     to       moved by
     (none)   ALIVE    its account arrived: join, snapshot, sync, rumour
-    ALIVE    SUSPECT  our round failed; or somebody accuses it, and we probe it ourselves at once;
-                      or somebody says that it is dead while we still trust it: it is "condemned"
+    ALIVE    SUSPECT  our round failed, while others answer us; or somebody accuses it, and we probe it
+                      ourselves at once; or somebody says that it is dead while we still trust it: we look
     SUSPECT  ALIVE    its own account with a higher incarnation
-    SUSPECT  DEAD     it is quarantined here, and the suspicion timeout passes or somebody says so;
-                      or it is condemned, and a round of ours fails
+    SUSPECT  DEAD     the suspicion timeout passes, and the last look (`mesh.inquest`) finds it silent;
+                      or it is quarantined here, unheard of late, and somebody says so
     any      LEFT     its own goodbye
     DEAD     ALIVE    its own account with a higher incarnation: a healed partition, or a new life
 
@@ -17,20 +17,26 @@ Invariants:
 - nobody is dead here on hearsay: each death needs a failed round, or a lost link, of our own,
   so the merge of two halves of a mesh kills nobody. Whom we have never met is the exception:
   it is remembered as dead, pinged now and then, and free to refute;
-- nobody is declared dead while we hear nobody at all (meshes of two apart, which wait for the
-  longest timeout): we are then the likelier one to be cut off;
+- nobody is declared dead by a node that does not, at that moment, send and hear (meshes of two
+  apart, which wait for the longest timeout);
+- who hears nobody at all for `alone_s` is alone, as far as it can know: it holds its suspects dead, tells
+  nobody, and asks them again at the healing rate. Were it the one cut off, no rumour of it does harm;
 - an open case (`mesh.suspicion`) exists exactly for each suspect, on its present incarnation.
+
+All of this is with `two_verdicts`. Without it the law is SWIM's: a timeout kills, and so does a rumour.
 """
 
+import math
 from collections.abc import Iterable
 from typing import assert_never
 
 import attrs
 
 from mesh.agenda import Agenda
-from mesh.detector import Detector, Finding, RoundAnswered, RoundFailed, Say
+from mesh.detector import Detector, Echoed, Finding, RoundAnswered, RoundFailed, Say
 from mesh.facts import MemberChanged, Quarantined, QuarantineLifted
 from mesh.identity import Identity
+from mesh.inquest import Inquest, Stage
 from mesh.load import LoadTable
 from mesh.member import Liveness, Member, supersedes
 from mesh.members import Change, Members
@@ -41,6 +47,11 @@ from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import Tally
 from mesh.views import Views
 from mesh.voice import Voice
+
+CONTROLS = 3
+"""Others who are pinged after a look, where nothing is lost; 1 / (1 - loss) times as many where it is."""
+DEAF_PERIODS = 2.0
+"""How long to wait for an echo before looking again, or noticing that we are alone."""
 
 
 @attrs.frozen
@@ -70,7 +81,7 @@ class Beliefs:
         self._options = options
         self._members = members
         self._cases = cases
-        self._condemned: dict[str, Identity] = {}
+        self._inquests: dict[str, Inquest] = {}
         self._detector = detector
         self._loads = loads
         self._voice = voice
@@ -83,12 +94,11 @@ class Beliefs:
         row = self._members.get(node)
         return row if row is not None and row.is_live and node != self._me else None
 
-    def probe(self, now: Now, node: str) -> None:
-        """Begin a round with a live peer, unless one is open."""
+    def probe(self, now: Now, node: str, regular: bool = False) -> None:
+        """Begin a round with a live peer, unless one is open. `regular`: it came up in turn."""
         row = self.live_peer(node)
-        if row is None:
-            return
-        self.weigh(now, self._detector.start(now, row, self._loads.lag_s(node)))
+        if row is not None:
+            self.weigh(now, self._detector.start(now, row, self._loads.lag_s(node), regular=regular))
 
     def probe_suspects(self, now: Now) -> None:
         """Begin a round with everybody who is suspect."""
@@ -102,9 +112,11 @@ class Beliefs:
                 case Say():
                     self._voice.say(now, finding)
                 case RoundFailed():
-                    self._round_failed(now, finding.target)
+                    self._round_failed(now, finding)
                 case RoundAnswered():
-                    self._condemned.pop(finding.target.node, None)
+                    self._reprieve(now, finding.target.node)
+                case Echoed():
+                    self._can_hear(now, finding.sent_at)
                 case Quarantined():
                     self._tally.quarantines += 1
                     self._voice.tell(finding)
@@ -119,55 +131,134 @@ class Beliefs:
         assert new.node != self._me, "only we give an account of ourselves"
         if new.liveness is Liveness.SUSPECT:
             self._accuse(now, new, update.accusers)
-        elif new.liveness is Liveness.DEAD and self._options.two_verdicts and self._trusts(new):
+        elif new.liveness is Liveness.DEAD and self._options.two_verdicts and self._trusts(now, new):
             self._accuse(now, attrs.evolve(new, liveness=Liveness.SUSPECT), update.accusers)
-            self._condemned[new.node] = new.identity
-            self.probe(now, new.node)
+            if new.node not in self._inquests:
+                self._look(now, new.node)
         else:
-            self._apply(now, new)
+            case = self._cases.get(new.node)
+            if self._apply(now, new) and new.liveness is Liveness.DEAD:
+                accusers = case.accusers if case is not None else update.accusers
+                self._detector.note(now, new.node, "dead", "others say so", accusers)
 
     def case_due(self, now: Now, node: str) -> None:
-        """The suspect is out of time: it dies if we cannot reach it either, else it gets as long again."""
+        """The suspect is out of time, or nobody echoed while we waited: look at it (again)."""
         row = self.live_peer(node)
         assert row is not None, "a case is closed when its member goes"
-        sure = not self._options.two_verdicts or self._detector.is_quarantined(node)
-        if sure and not self._is_deaf(now):
-            self._bury(now, row)
-            return
-        self._keep_case(attrs.evolve(self._cases[node], started_at=now.mono))
-        self._condemned[node] = row.identity
-        self.probe(now, node)
+        if not self._options.two_verdicts:
+            self._bury(now, row, "timeout")
+        elif self._is_alone(now):
+            self._bury(now, row, "alone")
+        else:
+            self._look(now, node)
 
     def forgive(self, gap_s: float) -> None:
         """This process was away for `gap_s`; the agenda has been shifted by as much."""
-        for node, case in tuple(self._cases.items()):
-            self._cases[node] = case.shifted(gap_s)
+        self._inquests.clear()
+        for case in tuple(self._cases.values()):
+            self._keep_case(case.shifted(gap_s))
 
-    def _trusts(self, dead: Member) -> bool:
+    def _trusts(self, now: Now, dead: Member) -> bool:
         """Whether we, by our own lights, hold alive whom somebody now says to be dead."""
         row = self.live_peer(dead.node)
-        return row is not None and supersedes(dead, row) and not self._detector.is_quarantined(dead.node)
-
-    def _is_deaf(self, now: Now) -> bool:
-        if self._members.live <= 2:
+        if row is None or not supersedes(dead, row):
             return False
+        just_now = now.mono - self._detector.verdict_s(dead.node)
+        return not self._detector.is_quarantined(dead.node) or self._detector.heard_since(dead.node, just_now)
+
+    def _is_alone(self, now: Now) -> bool:
         heard_at = self._detector.heard_anybody_at
-        return heard_at is None or now.mono - heard_at > self._options.silence_s
+        return heard_at is None or now.mono - heard_at > self._options.alone_s
 
-    def _round_failed(self, now: Now, target: Identity) -> None:
-        row = self.live_peer(target.node)
-        assert row is not None and row.identity.generation == target.generation, "rounds end with their life"
-        if self._condemned.get(row.node) == row.identity and not self._is_deaf(now):
-            self._cases[row.node] = self._cases[row.node].confirmed_by((self._me,))
-            self._bury(now, row)
-        else:
-            self._accuse(now, attrs.evolve(row, liveness=Liveness.SUSPECT), (self._me,))
+    def _round_failed(self, now: Now, failed: RoundFailed) -> None:
+        row = self.live_peer(failed.target.node)
+        assert row is not None and row.identity.generation == failed.target.generation, (
+            "rounds end with their life"
+        )
+        inquest = self._inquests.get(row.node)
+        if inquest is None or inquest.identity != row.identity:
+            self._unanswered(now, row)
+        elif self._members.live <= 2 or failed.refused:
+            self._bury(now, row, "refused" if failed.refused else "two of us")
+        elif inquest.stage is Stage.LOOK:
+            self._listen(now, inquest.failed(now.mono))
 
-    def _bury(self, now: Now, row: Member) -> None:
-        accusers = ",".join(self._cases[row.node].accusers)
+    def _unanswered(self, now: Now, row: Member) -> None:
+        """Accuse who did not answer; but who hears nobody accuses nobody, unless it is alone in the end."""
+        alone = self._options.two_verdicts and not self._hears(now)
+        if alone and not self._is_alone(now):
+            return
+        self._accuse(now, attrs.evolve(row, liveness=Liveness.SUSPECT), (self._me,))
+        if alone:
+            self._bury(now, row, "alone")
+
+    def _look(self, now: Now, node: str) -> None:
+        """Begin the last look at a suspect, if we can hear; else wait until we can."""
+        row = self.live_peer(node)
+        case = self._cases.get(node)
+        if row is None or case is None or case.identity != row.identity:
+            return
+        if not self._hears(now):
+            self._inquests[node] = Inquest(row.identity, Stage.DEAF, now.mono, now.mono)
+            self._agenda.set(CaseKey(node), now.mono + DEAF_PERIODS * self._options.probe_period_s)
+            return
+        self._inquests[node] = Inquest(row.identity, Stage.LOOK, now.mono, now.mono)
+        self._agenda.cancel(CaseKey(node))
+        asks = self._detector.loss.look_asks if self._options.loss_scaling else 1
+        self.weigh(now, self._detector.insist(now, row, self._loads.lag_s(node), asks))
+
+    def _hears(self, now: Now) -> bool:
+        """Whether pings of ours are answered; two nodes have nobody else to ask."""
+        if self._members.live <= 2 or not self._options.control_echo:
+            return True
+        return self._detector.echoed_at is not None and not self._detector.loss.is_deaf
+
+    def _look_s(self, node: str) -> float:
+        if not self._options.two_verdicts:
+            return 0.0
+        asks = self._detector.loss.look_asks if self._options.loss_scaling else 1
+        return self._detector.verdict_s(node, self._loads.lag_s(node), asks)
+
+    def _listen(self, now: Now, failed: Inquest) -> None:
+        """The look has failed: is it we who are deaf? Ask a few others."""
+        node = failed.identity.node
+        self._inquests[node] = failed
+        if not self._options.control_echo:
+            self._can_hear(now, now.mono)
+            return
+        self._agenda.set(CaseKey(node), now.mono + DEAF_PERIODS * self._options.probe_period_s)
+        count = math.ceil(CONTROLS * self._detector.loss.stretch)
+        for peer in self._members.sample(count, (node, *self._detector.quarantined)):
+            self.probe(now, peer.node)
+
+    def _can_hear(self, now: Now, sent_at: float) -> None:
+        """A ping of ours, sent at `sent_at`, was answered at once: who was silent until then is dead."""
+        for node, inquest in tuple(self._inquests.items()):
+            row = self.live_peer(node)
+            if row is None or sent_at < inquest.since:
+                continue
+            if inquest.stage is Stage.DEAF:
+                self._look(now, node)
+            elif inquest.stage is Stage.HEAR and self._detector.heard_since(node, inquest.began_at):
+                self._reprieve(now, node)
+            elif inquest.stage is Stage.HEAR:
+                self._bury(now, row, "silent")
+
+    def _reprieve(self, now: Now, node: str) -> None:
+        """It lives: a suspect gets as long again to refute."""
+        if self._inquests.pop(node, None) is not None:
+            self._keep_case(attrs.evolve(self._cases[node], started_at=now.mono))
+
+    def _bury(self, now: Now, row: Member, evidence: str) -> None:
+        case = self._cases[row.node] = self._cases[row.node].confirmed_by((self._me,))
+        accused_by = case.accusers
+        self._detector.note(now, row.node, "dead", evidence, accused_by)
+        accusers = ",".join(accused_by)
         self._tally.deaths += 1
-        self._voice.report("member_dead", node=row.node, name=row.name, accusers=accusers)
+        self._voice.report("member_dead", node=row.node, name=row.name, accusers=accusers, evidence=evidence)
         self._apply(now, attrs.evolve(row, liveness=Liveness.DEAD))
+        if evidence == "alone":
+            self._voice.hush(row.node)
 
     def _accuse(self, now: Now, suspect: Member, accusers: tuple[str, ...]) -> None:
         """Take an accusation, ours or another's: open a case, or confirm the one that is open."""
@@ -192,12 +283,7 @@ class Beliefs:
         self._voice.tell(MemberChanged(before, after))
         self._views.note(now, before, after)
         self._close_case(after.node)
-        if not after.is_live:
-            self._detector.forget(after.node)
-            self._loads.forget(after.node)
-        elif before is not None and before.identity.generation != after.identity.generation:
-            self._detector.renew(after.node)
-            self._loads.forget(after.node)
+        self._tell_detector(now, change)
         if after.liveness is Liveness.SUSPECT:
             self._open_case(now, after.identity, accusers)
         self._voice.spread(now, after)
@@ -205,20 +291,40 @@ class Beliefs:
         if doubtful and self._options.two_verdicts and self._me not in accusers:
             self.probe(now, after.node)
 
+    def _tell_detector(self, now: Now, change: Change) -> None:
+        before, after = change.before, change.after
+        new_life = before is not None and before.identity.generation != after.identity.generation
+        if after.liveness is Liveness.DEAD:
+            self._detector.died(now, after.node)
+        elif new_life or after.liveness is Liveness.LEFT:
+            self._detector.renew(after.node)
+        elif before is not None and not before.is_live:
+            self.weigh(now, self._detector.returned(now, after.node))
+        if new_life or not after.is_live:
+            self._loads.forget(after.node)
+
     def _open_case(self, now: Now, suspect: Identity, accusers: tuple[str, ...]) -> None:
         options = self._options
         live = self._members.live
         min_s = suspicion_min_s(live, options.probe_period_s, options.suspicion_factor)
         max_s = min_s * options.suspicion_max_factor
+        if options.loss_scaling:
+            min_s *= self._detector.loss.stretch
+            max_s = max(min_s, max_s)
         expected = max(0, min(options.confirmations, live - 2))
         self._tally.suspicions += 1
+        reason = "our round failed" if self._me in accusers else "accused by others"
+        self._detector.note(now, suspect.node, "suspect", reason, accusers)
         self._keep_case(Suspicion(suspect, now.mono, min_s, max_s, expected).confirmed_by(accusers))
 
     def _keep_case(self, case: Suspicion) -> None:
         self._cases[case.identity.node] = case
-        self._agenda.set(CaseKey(case.identity.node), case.deadline_at)
+        if case.identity.node in self._inquests:
+            return
+        at = max(case.started_at, case.deadline_at - self._look_s(case.identity.node))
+        self._agenda.set(CaseKey(case.identity.node), at)
 
     def _close_case(self, node: str) -> None:
-        self._condemned.pop(node, None)
+        self._inquests.pop(node, None)
         if self._cases.pop(node, None) is not None:
             self._agenda.cancel(CaseKey(node))

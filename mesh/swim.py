@@ -39,7 +39,7 @@ from mesh import codec
 from mesh.agenda import Agenda
 from mesh.ages import ages_of
 from mesh.beliefs import Beliefs, CaseKey
-from mesh.detector import Detector, RelayKey, RoundKey, Say
+from mesh.detector import AskKey, Detector, RelayKey, RoundKey, Say
 from mesh.effects import Address, Effect
 from mesh.errors import DecodeError
 from mesh.facts import Fact
@@ -71,10 +71,11 @@ from mesh.roll import NOBODY, Roll
 from mesh.rota import Rota
 from mesh.suspicion import Suspicion
 from mesh.swim_options import SwimOptions
-from mesh.swim_statistics import SwimStatistics, Tally
+from mesh.swim_statistics import SwimStatistics, Tally, statistics_of
 from mesh.turns import PeriodTimer, Turns
 from mesh.views import Views, ViewTimer
 from mesh.voice import GossipTimer, Voice
+from mesh.why import Verdict
 
 LATE_S = 0.01
 """Who runs later than this past a deadline was kept from running: what arrives until the next tick may
@@ -208,23 +209,12 @@ class Swim:
 
     def statistics(self) -> SwimStatistics:
         """How things stand. O(n)."""
-        counts = {liveness.name.lower(): 0 for liveness in Liveness}
-        for row in self._members.all():
-            counts[row.liveness.name.lower()] += 1
-        return SwimStatistics(
-            members=counts,
-            quarantined=self._detector.quarantined,
-            digest=self._members.digest().hex(),
-            health=self._detector.health.score,
-            rumours=self._voice.rumours,
-            lag_s=self._lag_s,
-            rounds_started=self._detector.rounds_started,
-            rounds_failed=self._detector.rounds_failed,
-            relays_refused=self._detector.relays_refused,
-            members_refused=self._members.refused,
-            rumour_age=self._voice.ages.cumulative(),
-            **attrs.asdict(self._tally),
-        )
+        rumours, ages = self._voice.rumours, self._voice.ages.cumulative()
+        return statistics_of(self._members, self._detector, rumours, ages, self._lag_s, self._tally)
+
+    def explain(self, node: str | None = None) -> tuple[Verdict, ...]:
+        """Why this node quarantined or buried a member, or any: its verdicts, oldest first."""
+        return self._detector.why.explain(node)
 
     # Inputs.
 
@@ -302,7 +292,7 @@ class Swim:
         """The link layer saw a reset, refused or closed link: quarantine and probe at once."""
         self._wake(now)
         if self._beliefs.live_peer(node) is not None and not self._leaving:
-            self._beliefs.weigh(now, self._detector.evidence(node, reason))
+            self._beliefs.weigh(now, self._detector.evidence(now, node, reason))
             self._beliefs.probe(now, node)
         return self._voice.take()
 
@@ -464,6 +454,7 @@ class Swim:
         self._away_s, self._ran_at = now.mono - self._ran_at, now.mono
         deadline_at = self._agenda.next_deadline()
         self._lag_s = max(0.0, now.mono - deadline_at) if deadline_at is not None else 0.0
+        self._detector.ran_late(self._lag_s)
         gap_s = pause_s(deadline_at, now.mono, self._options.pause_tolerance_s)
         if gap_s and not self._leaving:
             self._backlog_s = self._away_s
@@ -487,6 +478,7 @@ _DUE: dict[type, Callable[[Swim, Now, Any], None]] = {
     RoundKey: lambda core, now, key: core._beliefs.weigh(now, core._detector.round_due(now, key.nonce)),
     RelayKey: lambda core, now, key: core._beliefs.weigh(now, core._detector.relay_due(key.nonce)),
     CaseKey: lambda core, now, key: core._beliefs.case_due(now, key.node),
+    AskKey: lambda core, now, key: core._beliefs.probe(now, key.node),
     PeriodTimer: lambda core, now, key: core._turns.due(now, key),
     GossipTimer: Swim._gossip,
     SyncKey: Swim._compare,

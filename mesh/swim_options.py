@@ -2,6 +2,8 @@
 
 import attrs
 
+from mesh.trust import TrustOptions
+
 DAY_S = 86_400.0
 FOREVER_S = 1e9
 MEMBERLIST_RETRANSMITS = 2.45
@@ -23,7 +25,7 @@ class SwimOptions:
     probe_timeout_min_s: float = 0.02
     """Least patience for a direct answer. Lower: helpers and TCP are bothered for mere jitter."""
     probe_timeout_initial_s: float = 0.2
-    """Patience with a peer whose round trip has not been measured."""
+    """Patience with a peer while no round trip at all has been measured; later, what is typical of all."""
     probe_timeout_max_s: float = 1.0
     """Greatest patience for a direct answer. Bounds a round on a terrible path."""
     verdict_min_s: float = 0.5
@@ -71,14 +73,24 @@ class SwimOptions:
     """Whether quarantine is a verdict of its own, and death needs a failed round, or a lost link, of our
     own. Off: SWIM's and Lifeguard's law, where anybody's rumour of death is believed and a timeout
     alone kills. On: each suspicion costs each node one round of its own."""
+    loss_scaling: bool = True
+    """Whether rounds, last looks and suspicion grow with the loss that this node measures (`mesh.loss`).
+    Off: at 30 % loss and more the living are declared dead."""
+    control_echo: bool = True
+    """Whether a node may declare nobody dead unless pings of its own to others are answered just before and
+    just after its last look at the suspect (`mesh.inquest`). Costs three pings per death and node. Off: a
+    node whose packets are held up buries whom it cannot hear."""
+    alone_s: float = 60.0
+    """Who has heard nobody for so long takes itself for the only one left. Shorter: a survivor of many
+    simultaneous crashes is sooner free of them; a node that is cut off sooner forgets the others, and
+    must learn them anew. Nobody else hears of it."""
+    trust: TrustOptions = TrustOptions()
+    """What flapping costs a peer in routing."""
     traffic_counts: bool = True
     """Whether anything that a member sends saves it from a failed round, or an ack alone, as in SWIM."""
     pause_tolerance_s: float = 1.0
     """A tick later than this means that this process was paused: it blames itself, not its peers.
     About two verdicts. Lower: an overloaded loop keeps forgiving and detects nothing."""
-    silence_s: float = 3.0
-    """Who has heard nobody for so long declares nobody dead, meshes of two apart. About three
-    periods. Longer: a node that is cut off buries some of its peers before it notices."""
     heal_period_s: float = 2.0
     """So often one remembered dead member is pinged and one unknown seed is asked to let us in:
     this * max(1, live / 8), which keeps the cost to the whole mesh constant. Bounds how long a
@@ -148,9 +160,9 @@ class SwimOptions:
             nacks=False,
             buddy=False,
             two_verdicts=False,
+            loss_scaling=False,
             traffic_counts=False,
             pause_tolerance_s=FOREVER_S,
-            silence_s=FOREVER_S,
             sync_armed_max=0,
         )
 
@@ -193,7 +205,6 @@ class SwimOptions:
             gossip_period_s=0.05,
             suspicion_factor=1.0,
             pause_tolerance_s=0.4,
-            silence_s=1.5,
             heal_period_s=1.0,
             reconcile_period_s=0.25,
             join_retry_min_s=0.25,
@@ -202,8 +213,14 @@ class SwimOptions:
 
     @classmethod
     def lan(cls) -> "SwimOptions":
-        """One data centre."""
-        return cls()
+        """One data centre: an idle crash is dead everywhere in about 2.5 s, at 128 nodes."""
+        return cls(
+            probe_period_s=0.5,
+            verdict_min_s=0.3,
+            gossip_period_s=0.1,
+            suspicion_factor=0.8,
+            pause_tolerance_s=0.6,
+        )
 
     @classmethod
     def wan(cls) -> "SwimOptions":
@@ -217,7 +234,7 @@ class SwimOptions:
             gossip_period_s=0.5,
             gossip_fanout=4,
             pause_tolerance_s=4.0,
-            silence_s=10.0,
+            alone_s=180.0,
             heal_period_s=5.0,
             reconcile_period_s=1.0,
             reconcile_bytes_per_s=131_072.0,

@@ -2,6 +2,10 @@
 
 import attrs
 
+from mesh.detector import Detector
+from mesh.member import Liveness
+from mesh.members import Members
+
 
 @attrs.define
 class Tally:
@@ -72,6 +76,10 @@ class SwimStatistics:
     """Accounts sent because two tables differed there."""
     reconciles_capped: int
     """Answers not sent, or cut down to hints, because the budget of bytes was spent."""
+    loss: float
+    """Gauge: share of pings to trusted members that get no answer in time, 0 to 1."""
+    own_lag_s: float
+    """Gauge: how late this process runs its timers, of late: its patience with others grows with it."""
     rounds_started: int
     """Probe rounds."""
     rounds_failed: int
@@ -81,3 +89,33 @@ class SwimStatistics:
     """Newcomers refused because the table was full of live members."""
     rumour_age: dict[str, int]
     """Rumours that were news here, by their age then: cumulative, by upper end of the bucket in seconds."""
+
+
+def statistics_of(
+    members: Members,
+    detector: Detector,
+    rumours: int,
+    rumour_age: dict[str, int],
+    lag_s: float,
+    tally: Tally,
+) -> SwimStatistics:
+    """Gather the snapshot. O(n)."""
+    counts = {liveness.name.lower(): 0 for liveness in Liveness}
+    for row in members.all():
+        counts[row.liveness.name.lower()] += 1
+    return SwimStatistics(
+        members=counts,
+        quarantined=detector.quarantined,
+        digest=members.digest().hex(),
+        health=detector.health.score,
+        rumours=rumours,
+        lag_s=lag_s,
+        loss=round(detector.loss.share, 4),
+        own_lag_s=detector.own_lag_s,
+        rounds_started=detector.rounds_started,
+        rounds_failed=detector.rounds_failed,
+        relays_refused=detector.relays_refused,
+        members_refused=members.refused,
+        rumour_age=rumour_age,
+        **attrs.asdict(tally),
+    )

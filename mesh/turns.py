@@ -55,7 +55,7 @@ class Turns:
         target, wait_s = self._rota.turn(now, self._detector.health.multiplier)
         self._agenda.set(PeriodTimer.PERIOD, now.mono + wait_s)
         if target is not None:
-            self._beliefs.probe(now, target.node)
+            self._beliefs.probe(now, target.node, regular=True)
         if PeriodTimer.AGAIN not in self._agenda:
             self._again(now)
 

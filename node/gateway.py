@@ -216,6 +216,12 @@ class Gateway:
         """Let the mesh forget this life of a member, by its id; whether it was known, and not this node itself."""
         return self._driver.step(self._core.forget, node)
 
+    def why(self, node: str) -> list[dict[str, Any]]:
+        """Return this node's verdicts on a member, by its id, or on all if empty, with what they rested on."""
+        now = self._driver.now().mono
+        rows = [attrs.asdict(verdict) for verdict in self._core.swim.explain(node or None)]
+        return [{"s_ago": round(now - row.pop("at_s"), 3), **row} for row in rows]
+
     def statistics(self) -> dict[str, Any]:
         """Return counters and gauges of every part, by part and name."""
         return {**self._core.statistics(), "net": self._driver.net_statistics()}

@@ -121,7 +121,7 @@ class Switchboard:
                 return self._link_down(now, link, node, reason, primary)
             case LinkSilent(node, silent_s):
                 reason = f"silent for {silent_s:.1f} s"
-                evidence = self._swim.evidence(now, node)
+                evidence = self._swim.evidence(now, node, reason)
                 return [*self._forwarder.node_lost(now, node, reason), *evidence]
             case RecordChanged():
                 return []
@@ -145,7 +145,7 @@ class Switchboard:
     def _link_down(self, now: Now, link: LinkId, node: str, reason: str, primary: bool) -> list[Output]:
         outputs = self._relay.port_lost(link)
         if primary:
-            evidence = self._swim.evidence(now, node)
+            evidence = self._swim.evidence(now, node, reason)
             outputs += [*self._forwarder.node_lost(now, node, reason), *evidence]
         return outputs
 

@@ -136,7 +136,7 @@ class LinkShell:
                 self._lost(link, f"cannot connect: {error}")
                 return
             except (OSError, trio.TooSlowError) as error:
-                self._lost(link, f"cannot connect: {error.__class__.__name__}")
+                self._lost(link, _why_not(error))
                 return
             if node:
                 self.step(self.core.link_verified, link, node)
@@ -283,3 +283,12 @@ def _peer_of(stream: trio.SocketStream) -> str:
 
 def _tune(stream: trio.SocketStream) -> None:
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _why_not(error: OSError | trio.TooSlowError) -> str:
+    """Why a connection failed; "refused" says that the machine answered, and nobody listens there."""
+    group = error.__cause__
+    causes = group.exceptions if isinstance(group, ExceptionGroup) else (error,)
+    if all(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return "refused"
+    return f"cannot connect: {error.__class__.__name__}"

@@ -45,6 +45,7 @@ class Operations:
             Route("GET", "/converged", self.converged, waits=True),
             Route("GET", "/flights", self.flights),
             Route("GET", "/records", self.records),
+            Route("GET", "/why", self.why),
             Route("POST", "/drain", self.drain),
             Route("POST", "/forget", self.forget),
         )
@@ -96,6 +97,10 @@ class Operations:
         """List the replicated records of a namespace, or of all; values of secrets are left out."""
         namespace = parse_qs(request.query).get("namespace", [""])[0]
         return _json(self.gateway.records(namespace))
+
+    def why(self, request: Request) -> Response:
+        """Say why this node quarantined members or held them dead: of one, `?node=ID`, or of all."""
+        return _json(self.gateway.why(parse_qs(request.query).get("node", [""])[0]))
 
     def drain(self, request: Request) -> Response:
         """Begin to drain: no new requests, what runs may end, then the node leaves."""

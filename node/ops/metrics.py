@@ -51,6 +51,8 @@ GAUGES = frozenset(
         "swim_digest",
         "swim_health",
         "swim_lag_s",
+        "swim_loss",
+        "swim_own_lag_s",
         "swim_members",
         "swim_quarantined",
         "swim_rumours",

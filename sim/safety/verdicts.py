@@ -16,6 +16,10 @@ VERDICTS = frozenset(("quarantined", "quarantine_lifted", "member_dead", "member
 """Reports after which judgements are looked at again."""
 
 ROUNDING_S = 1e-6
+DEAF_PERIODS = 3.0
+"""Who has heard nobody for so many probe periods must not declare anybody dead."""
+DEAF_EVIDENCE = ("refused", "alone", "two of us")
+"""Deaths that do not rest on hearing others: the dead machine spoke, or there is nobody left to hear."""
 
 
 @attrs.define
@@ -66,20 +70,24 @@ class VerdictCheck:
             self._lifted(host, row, since)
 
     def _buried(self, host: "Host", judge: Judge, fields: dict[str, object]) -> None:
-        name = str(fields["name"])
-        self._not_deaf(host, name)
+        name, needs_hearing = str(fields["name"]), fields["evidence"] not in DEAF_EVIDENCE
+        if needs_hearing:
+            self._not_deaf(host, name)
         accusers = [node for node in str(fields["accusers"]).split(",") if node]
         unknown = [node for node in accusers if node not in host.world.lives]
         if not accusers or unknown:
             object_to(host, "death_cause", f"{name} was declared dead with accusers {accusers}")
         row = host.core.swim.member(str(fields["node"]))
-        if row is not None:
+        if row is not None and needs_hearing:
             self._tried_fairly(host, judge, row)
 
     def _not_deaf(self, host: "Host", name: str) -> None:
         live = sum(row.is_live for row in host.core.swim.members())
         silent_s = host.world.time - host.heard_at
-        if live > 1 and silent_s > host.core.swim.options.silence_s / SLOWEST + ROUNDING_S:
+        if (
+            live > 1
+            and silent_s > DEAF_PERIODS * host.core.swim.options.probe_period_s / SLOWEST + ROUNDING_S
+        ):
             message = f"declared {name} dead after {silent_s:.2f} s without hearing anybody"
             object_to(host, "deaf_verdict", message)
 

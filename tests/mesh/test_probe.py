@@ -27,7 +27,7 @@ def test_an_ack_of_the_target_answers_the_round_in_either_phase(timeouts):
     for _ in range(timeouts):
         probe.timed_out(None)
     assert probe.acked(TARGET.node)
-    assert probe.phase is Phase.ANSWERED
+    assert probe.phase is Phase.ECHOED
     assert not probe.acked(TARGET.node), "once"
 
 
@@ -47,10 +47,52 @@ def test_a_round_that_has_failed_cannot_be_answered():
     assert probe.phase is Phase.FAILED
 
 
-def test_whoever_was_heard_during_the_round_has_not_failed_it():
+def test_whoever_was_heard_during_the_round_is_spared_but_has_not_answered():
     probe = a_round()
-    assert probe.timed_out(heard_at=99.0) is Phase.INDIRECT, "before the round does not count"
-    assert probe.timed_out(heard_at=100.2) is Phase.ANSWERED
+    assert probe.timed_out(heard_at=100.05) is Phase.INDIRECT, "it is asked all the same"
+    assert probe.timed_out(heard_at=100.2) is Phase.SPARED
+    late = a_round()
+    late.timed_out(None)
+    assert late.timed_out(heard_at=99.0) is Phase.FAILED, "before the round does not count"
+
+
+def test_a_helpers_word_spares_the_target_and_the_round_waits_for_an_echo():
+    probe = a_round()
+    probe.timed_out(None)
+    probe.helpers = ("h1",)
+    assert not probe.acked("h1", echo_needed=True)
+    assert probe.phase is Phase.VOUCHED
+    assert probe.acked(TARGET.node, echo_needed=True)
+    assert probe.phase is Phase.ECHOED
+    silent = a_round()
+    silent.timed_out(None)
+    silent.helpers = ("h1",)
+    silent.acked("h1", echo_needed=True)
+    assert silent.timed_out(None) is Phase.SPARED
+
+
+@given(asks=st.integers(1, 20), verdict_s=st.floats(0.1, 5.0))
+def test_a_round_asks_as_often_as_it_may_and_ends_by_its_verdict(asks, verdict_s):
+    probe = Probe(TARGET, 77, 100.0, timeout_s=0.1, verdict_s=verdict_s, asks=asks)
+    times = []
+    while not probe.is_over:
+        times.append(probe.deadline_at)
+        probe.timed_out(None)
+    assert times == sorted(times)
+    assert times[-1] == pytest.approx(100.0 + verdict_s)
+    assert len(times) - 1 <= asks
+    assert probe.asked <= asks
+
+
+def test_who_insists_gets_a_round_that_lasts_from_now():
+    probe = a_round()
+    probe.timed_out(None)
+    probe.insist(100.3, asks=3, verdict_s=0.5)
+    assert probe.deadline_at == pytest.approx(100.4)
+    probe.timed_out(None)
+    probe.timed_out(None)
+    assert probe.asked == 3
+    assert probe.deadline_at == pytest.approx(100.8)
 
 
 def test_nacks_count_once_per_helper_that_was_asked():

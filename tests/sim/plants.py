@@ -94,13 +94,19 @@ def _drop(self: Relay, ticket: Ticket, reason: str) -> SendEngine:
     return SendEngine(ticket.replica, Ping(1).frame())
 
 
+def _bury_unheard(self: Beliefs, now: Any, node: str) -> None:
+    row = self.live_peer(node)
+    if row is not None and node in self._cases and self._detector.is_quarantined(node):
+        self._bury(now, row, "silent")
+
+
 PLANTS = (
     Plant("a piece of text is taken twice", "text_exact", Flight, "tokens", _twice),
     Plant("a log is cut when a flight moves", "flight_forward", Flight, "lost", _forgetful),
     Plant("a node believes its own death", "own_life", Myself, "hear", _believes),
     Plant("the dead rise", "gone_returns", Members, "apply", _corrupting(_risen)),
     Plant("incarnations are forgotten", "account_ages", Members, "apply", _corrupting(_younger)),
-    Plant("who is deaf buries others", "deaf_verdict", Beliefs, "_is_deaf", lambda self, now: False),
+    Plant("who is deaf buries others", "deaf_verdict", Beliefs, "_look", _bury_unheard),
     Plant("everybody is trusted", "quarantine_routing", NodeCore, "_is_trusted", lambda self, node: True),
     Plant("a cancel never arrives", "tickets_match", Relay, "_drop", _drop),
     Plant("a lost node moves no flight", "clients_served", Forwarder, "node_lost", lambda self, *_: []),

@@ -13,6 +13,7 @@ from mesh.flight import Chunk, Flight
 from mesh.forward import Forwarder, ForwardOptions
 from mesh.frames import Ping, Tokens
 from mesh.identity import Identity
+from mesh.inquest import Inquest
 from mesh.member import Liveness, Member
 from mesh.members import Members
 from mesh.myself import Myself
@@ -120,7 +121,12 @@ def test_one_truth_catches_two_accounts_of_one_age():
 
 
 def test_deaf_verdict_catches_who_buries_others_from_within_a_hole(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Beliefs, "_is_deaf", lambda self, now: False)
+    monkeypatch.setattr(Beliefs, "_hears", lambda self, now: True)
+
+    def bury(self: Beliefs, now: Now, failed: Inquest) -> None:
+        self._bury(now, self.live_peer(failed.identity.node), "silent")
+
+    monkeypatch.setattr(Beliefs, "_listen", bury)
     assert caught((3.0, Partition(("node-4",), 20.0)), requests=()) == "deaf_verdict"
 
 

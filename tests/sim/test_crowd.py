@@ -120,7 +120,7 @@ def test_a_socket_that_nobody_reads_overflows():
     crowd.pause(2)
     for _ in range(7000):
         crowd.call(1, "probe", crowd.node(2))
-        crowd.core(1)._detector.forget(crowd.node(2))
+        crowd.core(1)._detector.renew(crowd.node(2))
     crowd.run_for(0.1)
     assert crowd.counts.overflowed > 0
     assert crowd[2]._buffered <= 212_992

@@ -101,6 +101,10 @@ class FakeGateway:
         self.forgotten.append(node)
         return node == "00000000000000ab"
 
+    def why(self, node: str) -> list[dict[str, Any]]:
+        rows = [{"node": "a", "verdict": "quarantined"}, {"node": "b", "verdict": "dead"}]
+        return [row for row in rows if node in ("", row["node"])]
+
     def drain(self) -> None:
         self.drained = True
 

@@ -55,6 +55,13 @@ async def test_records_are_listed_whole_or_by_namespace(autojump_clock: Clock, n
     assert json.loads(some) == [{"namespace": "keys", "id": "k"}]
 
 
+async def test_verdicts_are_explained_of_one_member_or_of_all(autojump_clock: Clock, nursery: trio.Nursery):
+    _, everything = await ask(nursery, FakeGateway(), "GET /why")
+    assert [row["verdict"] for row in json.loads(everything)] == ["quarantined", "dead"]
+    _, one = await ask(nursery, FakeGateway(), "GET /why?node=b")
+    assert json.loads(one) == [{"node": "b", "verdict": "dead"}]
+
+
 async def test_drain_is_an_act(autojump_clock: Clock, nursery: trio.Nursery):
     gateway = FakeGateway()
     assert (await ask(nursery, gateway, "GET /drain"))[0] == 405
