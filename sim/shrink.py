@@ -9,7 +9,7 @@ faults and clients that named it go with it.
 
 A run is stopped once it has lasted well beyond the time at which the failure came, so
 that runs that hold cost little. What chance decides changes when something is taken
-away, so a step that matters much is also tried with a few other seeds.
+away, so once nothing helps any more, steps that matter much are tried with a few other seeds.
 
 The same check may fail for another reason in the smaller scenario; that is still a
 failing scenario of this check, and much easier to read.
@@ -30,7 +30,7 @@ SLACK_S = 3.0
 """A run is given so much more virtual time than the failure took before."""
 
 SEEDS_MORE = 2
-"""Other seeds that a step which matters is tried with."""
+"""Other seeds that a step which matters is tried with, once its own seed gives nothing more."""
 
 NODES_MIN = 2
 PLAIN = WorldOptions().network
@@ -90,6 +90,8 @@ class Shrinker:
     runs: int = 0
     taken: int = 0
     """Steps that helped."""
+    seeds: int = 0
+    """Other seeds that a step which matters is tried with."""
     doing: str = ""
     """The pass that is under way."""
 
@@ -97,12 +99,13 @@ class Shrinker:
         """Return the smallest failing scenario that was found in time."""
         passes = (self._trim, self._requests, self._strikes, self._nodes, self._times, self._values)
         try:
-            before = -1
-            while before != self.taken:
-                before = self.taken
-                for each in passes:
-                    self.doing = each.__name__.strip("_")
-                    each()
+            for self.seeds in (0, SEEDS_MORE):
+                before = -1
+                while before != self.taken:
+                    before = self.taken
+                    for each in passes:
+                        self.doing = each.__name__.strip("_")
+                        each()
         except TimeUp:
             self.doing = "stopped: the time was up"
         return self.best
@@ -160,9 +163,8 @@ class Shrinker:
             while start < len(getattr(self.best.scenario, field)):
                 items = getattr(self.best.scenario, field)
                 fewer = (*items[:start], *items[start + size :])
-                if not self._try(
-                    attrs.evolve(self.best.scenario, **{field: fewer}), SEEDS_MORE * (size == 1)
-                ):
+                seeds = self.seeds if size == 1 else 0
+                if not self._try(attrs.evolve(self.best.scenario, **{field: fewer}), seeds):
                     start += size
             size = size // 2 if size > 1 else 0
 
@@ -175,7 +177,7 @@ class Shrinker:
             self._try(without(scenario, unnamed[keep:]))
         for index in range(self.best.scenario.nodes - 1, -1, -1):
             if self.best.scenario.nodes > NODES_MIN and index < self.best.scenario.nodes:
-                self._try(without(self.best.scenario, [index]), SEEDS_MORE)
+                self._try(without(self.best.scenario, [index]), self.seeds)
 
     def _times(self) -> None:
         """Let everything come sooner, and end sooner."""

@@ -178,9 +178,11 @@ def test_hosts_are_renamed_wherever_they_stand():
 
 
 def test_sooner_keeps_the_order():
-    scenario = sooner(draw(5), 0.5)
-    assert scenario.faults_end_s == draw(5).faults_end_s / 2
-    assert [strike.at for strike in scenario.strikes] == sorted(strike.at for strike in scenario.strikes)
+    before, after = draw(5), sooner(draw(5), 0.5)
+    assert after.faults_end_s == before.faults_end_s / 2
+    times = sorted(zip([s.at for s in before.strikes], [s.at for s in after.strikes], strict=True))
+    assert [at for _, at in times] == sorted(at for _, at in times)
+    assert all(at < was for was, at in times)
 
 
 @pytest.mark.parametrize("seed", range(6))
