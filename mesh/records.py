@@ -2,8 +2,8 @@
 
 A key (namespace, id) has at most one row. Its rank decides what survives a merge, always by `max`:
 
-    revoked        above everything that is not; among themselves by (how long they are kept, stamp, bytes)
-    live, deleted  by (stamp, bytes)
+    live, deleted  its stamp, then its bytes
+    revoked        the time until which it is kept, as if it were stamped then; then the same
     absent         the table's floor: whatever was written before it counts as known, and as deleted
 
 so merging is idempotent, commutative and associative by construction, and a key's rank never falls.
@@ -65,7 +65,7 @@ class Fate(enum.IntEnum):
     LIVE = 0
     DELETED = 1
     REVOKED = 2
-    """Deleted for good: no later write brings it back while the tombstone is kept."""
+    """Deleted for good: nothing that is written before `keep_until_ms` brings it back."""
 
 
 def _fate(value: object) -> Fate:
@@ -85,7 +85,8 @@ class Record:
     value: bytes = field(raw(VALUE_BYTES_MAX), b"")
     fate: Fate = field(_fate, Fate.LIVE)
     keep_until_ms: int = field(integer(0, FOREVER_MS), 0)
-    """A tombstone is held until then, however far the floor has risen: until what it revokes has expired."""
+    """Of a revocation: it counts as written then, and is held until the floor has passed it. When what it
+    revokes expires by itself."""
     signature: bytes = field(raw(SIGNATURE_BYTES_MAX), b"")
     """Reserved for the author's signature; empty, and not checked."""
 
@@ -140,18 +141,18 @@ class Row:
         record = wire.unpack(Record, blob)
         if not record.namespace or not record.id or (record.value and not record.is_live):
             raise DecodeError("a record needs a namespace and an id, and a tombstone has no value")
+        if record.keep_until_ms and record.fate is not Fate.REVOKED:
+            raise DecodeError("only a revocation is kept until some time")
         return cls(record, blob, _hash(blob), bucket_of(record.key))
 
     @property
     def rank(self) -> Rank:
-        """What to compare: the greater survives. Of two revocations, the one that is kept longer."""
-        record = self.record
-        revoked = 1 + record.keep_until_ms if record.fate is Fate.REVOKED else 0
-        return (revoked, record.stamp, self.blob)
+        """What to compare: the greater survives. A revocation counts as written when it expires."""
+        return (self.effective_ms, self.record.stamp, self.blob)
 
     @property
-    def collectible_ms(self) -> int:
-        """A floor above this lets the tombstone go."""
+    def effective_ms(self) -> int:
+        """The wall time up to which it rules its key; of a tombstone, a floor above it lets it go."""
         return max(self.record.stamp.wall_ms, self.record.keep_until_ms)
 
 
@@ -258,14 +259,14 @@ class Table:
         if verdict is Merge.TAKEN:
             if held is not None:
                 self._remove(held)
-            if row.record.is_live or row.collectible_ms >= self.floor_ms:
+            if row.record.is_live or row.effective_ms >= self.floor_ms:
                 self._insert(row)
         return verdict
 
     def _judge(self, row: Row, held: Row | None) -> Merge:
         if held is not None and row.rank <= held.rank:
             return Merge.KNOWN if row.rank == held.rank else Merge.OLD
-        if held is None and not row.record.is_live and row.collectible_ms < self.floor_ms:
+        if held is None and not row.record.is_live and row.effective_ms < self.floor_ms:
             return Merge.KNOWN
         if self._is_below(row, held):
             return Merge.BELOW
@@ -325,7 +326,7 @@ class Table:
     def _collectible(self, floor_ms: int) -> list[Row]:
         if floor_ms <= 0:
             return []
-        return [row for row in self._tombs.values() if row.collectible_ms < floor_ms]
+        return [row for row in self._tombs.values() if row.effective_ms < floor_ms]
 
     # Comparing.
 
@@ -348,6 +349,6 @@ class Table:
         floor_ms = max(floor_ms, self.floor_ms)
         found: dict[int, list[int]] = {bucket: [] for bucket in sorted(buckets)}
         for row in self.rows():
-            if row.bucket in found and (row.record.is_live or row.collectible_ms >= floor_ms):
+            if row.bucket in found and (row.record.is_live or row.effective_ms >= floor_ms):
                 found[row.bucket].append(row.hash)
         return found

@@ -164,10 +164,9 @@ class Replication:
 
     def _write(self, now: Now, key: Key, fate: Fate, value: bytes, keep_until_ms: int) -> list[Effect | Fact]:
         held = self.table.row(key)
-        if held is not None and held.record.fate is Fate.REVOKED and fate is not Fate.REVOKED:
+        row = Row.of(Record(*key, self._stamp(now), value, fate, keep_until_ms))
+        if held is not None and row.rank < held.rank:
             raise RevokedError(f"`{key[0]}/{key[1]:.64}` was revoked by node {held.record.author}")
-        stamp = self._stamp(now)
-        row = Row.of(Record(*key, stamp, value, fate, keep_until_ms))
         self.table.check_room(row)
         merge = self._take(now, row)
         assert merge is Merge.TAKEN, "a new stamp is above everything that was observed"

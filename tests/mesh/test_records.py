@@ -89,14 +89,15 @@ def test_the_rank_of_a_key_never_falls(rows):
 
 
 @given(ROWS)
-def test_the_last_writer_wins_unless_the_key_was_revoked(rows):
+def test_the_last_writer_wins_unless_the_key_is_revoked_for_longer(rows):
     made = table(rows)
     for held in made.rows():
         rivals = [row for row in rows if row.record.key == held.record.key]
-        revoked = any(row.record.fate is Fate.REVOKED for row in rivals)
-        assert (held.record.fate is Fate.REVOKED) == revoked
-        if not revoked:
-            assert held.record.stamp == max(row.record.stamp for row in rivals)
+        longest_ms = max(row.record.keep_until_ms for row in rivals)
+        newest = max(row.record.stamp for row in rivals)
+        if held.record.stamp != newest:
+            assert held.record.fate is Fate.REVOKED
+            assert held.record.keep_until_ms == longest_ms >= newest.wall_ms
 
 
 # Digests.
@@ -140,7 +141,7 @@ def test_the_hashes_of_all_buckets_are_the_rows(rows, floor_ms):
 def test_no_tombstone_is_held_below_the_floor_unless_it_must_be_kept(rows, floor_ms):
     kept = table(rows, floor_ms)
     for row in kept.rows():
-        assert row.record.is_live or row.collectible_ms >= floor_ms
+        assert row.record.is_live or row.effective_ms >= floor_ms
     assert kept.tombstones == sum(not row.record.is_live for row in kept.rows())
 
 
@@ -197,6 +198,16 @@ def test_a_revoked_key_cannot_be_written_again_while_the_revocation_is_kept():
     made.raise_floor(501)
     assert made.tombstones == 0
     assert made.merge(write("a", 460)) is Merge.BELOW
+
+
+def test_what_is_written_after_a_revocation_has_expired_is_taken():
+    made = table([write("a", 5, Fate.REVOKED, keep=500)])
+    assert made.merge(write("a", 501)) is Merge.TAKEN
+
+
+def test_a_revocation_that_has_expired_does_not_hide_a_later_deletion():
+    made = table([write("a", 90), write("a", 100, Fate.DELETED), write("a", 50, Fate.REVOKED, keep=70)], 80)
+    assert made.merge(write("a", 90)) is Merge.OLD
 
 
 def test_the_revocation_that_is_kept_longest_wins():

@@ -1,8 +1,11 @@
 """Histories with long absences: nothing deleted returns, and all agree in the end."""
 
+import contextlib
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh.errors import RevokedError
 from mesh.horizon import HorizonOptions
 from mesh.records import Table
 from mesh.replication_options import ReplicationOptions
@@ -19,6 +22,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), NODES, NAMES),
         st.tuples(st.just("delete"), NODES, NAMES),
+        st.tuples(st.just("revoke"), NODES, NAMES),
         st.tuples(st.just("split"), st.sets(NODES, min_size=1, max_size=3)),
         st.tuples(st.just("heal")),
         st.tuples(st.just("restart"), NODES),
@@ -32,7 +36,10 @@ STEPS = st.lists(
 def act(mesh, step):
     match step:
         case ("put", node, name):
-            mesh.call(node, "put", "keys", name, b"v")
+            with contextlib.suppress(RevokedError):
+                mesh.call(node, "put", "keys", name, b"v")
+        case ("revoke", node, name):
+            mesh.call(node, "revoke", "keys", name, mesh.now(node).wall + 30.0)
         case ("delete", node, name):
             mesh.call(node, "delete", "keys", name)
         case ("split", group):
