@@ -7,8 +7,10 @@ A claim too bold kills what it does not know (`mesh.records`, "the floor"), so i
 - the horizon: only what is older is claimed, so each write has had so long to get here. Floors are
   multiples of the epoch, so that those of all nodes are nearly always equal;
 - the majority: more than half of those who took part and have not left are here (of two halves, the
-  one with the least id). While there is no majority nobody is forgotten, so those who were cut off
-  never claim against the rest, for however long; with it, the gone are forgotten after a horizon;
+  one with the least id), and have been, without a break, for a whole horizon: who has just come, or
+  come back, claims nothing, and takes the floor of a peer whose rows it has. While there is no
+  majority nobody is forgotten, so those who were cut off never claim against the rest, for however
+  long; with it, the gone are forgotten after a horizon;
 - a common history: tables whose floors have risen apart from one another, as in two meshes that were
   founded separately, do not merge at all. `founded_ms`, the least stamp ever seen, tells.
 
@@ -46,16 +48,19 @@ class Horizon:
     """Least wall time of any stamp ever seen; 0 before the first."""
     _present: dict[str, None] = attrs.field(init=False, factory=dict)
     _gone_at: dict[str, float] = attrs.field(init=False, factory=dict)
+    _majority_since: float | None = attrs.field(init=False, default=None)
+    """Monotonic seconds; None before the first input and while there is no majority."""
 
     def __attrs_post_init__(self) -> None:
         self._present[self._me] = None
 
     # Who takes part.
 
-    def came(self, node: str) -> None:
+    def came(self, node: str, mono_s: float) -> None:
         """A member is live."""
         self._gone_at.pop(node, None)
         self._present[node] = None
+        self._note_majority(mono_s)
 
     def went(self, node: str, mono_s: float, for_good: bool) -> None:
         """A member has died, or has left `for_good`: then it has no part any more.
@@ -67,6 +72,13 @@ class Horizon:
             self._gone_at.pop(node, None)
         else:
             self._gone_at.setdefault(node, mono_s)
+        self._note_majority(mono_s)
+
+    def _note_majority(self, mono_s: float) -> None:
+        if not self.has_majority:
+            self._majority_since = None
+        elif self._majority_since is None:
+            self._majority_since = mono_s
 
     @property
     def has_majority(self) -> bool:
@@ -108,9 +120,13 @@ class Horizon:
         """Whether a floor lies at least a horizon back, give or take a clock's error."""
         return floor_ms <= max(0, physical_ms - self._horizon_ms + DRIFT_MS_MAX)
 
-    def claim_ms(self, physical_ms: int, their_ms: int) -> int:
+    def claim_ms(self, physical_ms: int, their_ms: int, mono_s: float) -> int:
         """The floor that may be claimed now, in agreement with a peer whose clock shows `their_ms`; or 0."""
-        if abs(physical_ms - their_ms) > DRIFT_MS_MAX or not self.has_majority:
+        self._note_majority(mono_s)
+        since = self._majority_since
+        if since is None or mono_s - since < self._options.horizon_s:
+            return 0
+        if abs(physical_ms - their_ms) > DRIFT_MS_MAX:
             return 0
         before_ms = min(physical_ms, their_ms) - self._horizon_ms
         floor_ms = before_ms - before_ms % int(self._options.epoch_s * 1000)

@@ -201,7 +201,7 @@ class Replication:
     def _came(self, now: Now, member: Member) -> None:
         is_new = member.node not in self._peers
         self._peers.put(member.node, member.address)
-        self.horizon.came(member.node)
+        self.horizon.came(member.node, now.mono)
         if is_new and self._rng.random() * len(self._peers) < 1.0:
             self._wait_s = self._options.gossip_period_s
             self._agenda.set(Timer.EXCHANGE, now.mono + self._rng.uniform(0.0, self._wait_s))
@@ -240,7 +240,7 @@ class Replication:
         self._drop_the_future(now)
         if self.horizon.is_alone:
             physical_ms = self._time.physical_ms(now)
-            self._raise_floor(self.horizon.claim_ms(physical_ms, physical_ms))
+            self._raise_floor(self.horizon.claim_ms(physical_ms, physical_ms, now.mono))
         for _node, address in self._peers.draw(self._rng, 1):
             self._say(now, address, RecordDigest(self._claim(now), self.table.digest()))
         longest_s = self._options.exchange_period_s * (1 if len(self.table) else EMPTY_FACTOR)
@@ -435,7 +435,7 @@ class Replication:
         self._tally.agreements += 1
         self._patience = PATIENCE
         physical_ms = self._time.physical_ms(now)
-        self._raise_floor(max(claim.floor_ms, self.horizon.claim_ms(physical_ms, claim.wall_ms)))
+        self._raise_floor(max(claim.floor_ms, self.horizon.claim_ms(physical_ms, claim.wall_ms, now.mono)))
 
     def _raise_floor(self, floor_ms: int) -> None:
         self._tally.collected += self.table.raise_floor(floor_ms)

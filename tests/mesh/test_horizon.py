@@ -9,6 +9,7 @@ from mesh.horizon import Horizon, HorizonOptions
 
 HOUR_MS = 3_600_000
 NOW_MS = 1_700_000_000_000
+LATER_S = 2 * 86_400.0
 NODES = [f"{number:016x}" for number in range(1, 9)]
 OPTIONS = HorizonOptions(horizon_s=86_400.0, epoch_s=3600.0)
 
@@ -16,8 +17,9 @@ OPTIONS = HorizonOptions(horizon_s=86_400.0, epoch_s=3600.0)
 def horizon(me=0, present=(), gone=(), founded_ms=1):
     made = Horizon(NODES[me], OPTIONS)
     made.saw(founded_ms)
+    made.claim_ms(0, 0, 0.0)
     for index in present:
-        made.came(NODES[index])
+        made.came(NODES[index], 0.0)
     for index in gone:
         made.went(NODES[index], 0.0, for_good=False)
     return made
@@ -72,7 +74,7 @@ def test_who_left_for_good_is_not_waited_for():
 
 @given(st.integers(-3 * DRIFT_MS_MAX, 3 * DRIFT_MS_MAX))
 def test_a_claim_lies_a_horizon_before_both_clocks_or_is_none(skew_ms):
-    claim = horizon().claim_ms(NOW_MS, NOW_MS + skew_ms)
+    claim = horizon().claim_ms(NOW_MS, NOW_MS + skew_ms, LATER_S)
     if abs(skew_ms) > DRIFT_MS_MAX:
         assert claim == 0
     else:
@@ -82,10 +84,21 @@ def test_a_claim_lies_a_horizon_before_both_clocks_or_is_none(skew_ms):
 
 
 def test_nothing_is_claimed_before_there_was_anything_or_without_a_majority():
-    assert Horizon(NODES[0], OPTIONS).claim_ms(NOW_MS, NOW_MS) == 0
-    assert horizon(founded_ms=NOW_MS - HOUR_MS).claim_ms(NOW_MS, NOW_MS) == 0
-    assert horizon(3, (), (0, 1)).claim_ms(NOW_MS, NOW_MS) == 0
-    assert horizon().claim_ms(NOW_MS, NOW_MS) > 0
+    assert horizon(founded_ms=0).claim_ms(NOW_MS, NOW_MS, LATER_S) == 0
+    assert horizon(founded_ms=NOW_MS - HOUR_MS).claim_ms(NOW_MS, NOW_MS, LATER_S) == 0
+    assert horizon(3, (), (0, 1)).claim_ms(NOW_MS, NOW_MS, LATER_S) == 0
+    assert horizon().claim_ms(NOW_MS, NOW_MS, LATER_S) > 0
+
+
+def test_a_majority_claims_only_after_it_has_lasted_for_a_horizon():
+    made = horizon(0, (1, 2))
+    assert made.claim_ms(NOW_MS, NOW_MS, 86_399.0) == 0
+    assert made.claim_ms(NOW_MS, NOW_MS, 86_400.0) > 0
+    for index in (1, 2):
+        made.went(NODES[index], 90_000.0, for_good=False)
+    made.came(NODES[1], 100_000.0)
+    assert made.claim_ms(NOW_MS, NOW_MS, 100_001.0) == 0
+    assert made.claim_ms(NOW_MS, NOW_MS, 100_000.0 + 86_400.0) > 0
 
 
 @given(st.integers(0, 2 * NOW_MS))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mesh.errors import RevokedError
 from mesh.horizon import HorizonOptions
+from mesh.member import Liveness
 from mesh.records import Table
 from mesh.replication_options import ReplicationOptions
 from tests.mesh.record_mesh import Mesh
@@ -53,6 +54,9 @@ def act(mesh, step):
             mesh.start(node)
             mesh.groups = groups
             mesh.join([other for other in groups if groups[other] == groups[node]])
+            for other in groups:
+                if groups[other] != groups[node]:
+                    mesh.hear(node, other, Liveness.DEAD)
         case ("wait", seconds):
             mesh.run(seconds)
 
