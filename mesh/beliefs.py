@@ -131,7 +131,7 @@ class Beliefs:
         assert new.node != self._me, "only we give an account of ourselves"
         if new.liveness is Liveness.SUSPECT:
             self._accuse(now, new, update.accusers)
-        elif new.liveness is Liveness.DEAD and self._options.two_verdicts and self._trusts(now, new):
+        elif new.liveness is Liveness.DEAD and self._judges and self._trusts(now, new):
             self._accuse(now, attrs.evolve(new, liveness=Liveness.SUSPECT), update.accusers)
             if new.node not in self._inquests:
                 self._look(now, new.node)
@@ -140,6 +140,11 @@ class Beliefs:
             if self._apply(now, new) and new.liveness is Liveness.DEAD:
                 accusers = case.accusers if case is not None else update.accusers
                 self._detector.note(now, new.node, "dead", "others say so", accusers)
+
+    @property
+    def _judges(self) -> bool:
+        """Whether another's word that a member is dead waits for our own look."""
+        return self._options.two_verdicts and not self._options.observer
 
     def case_due(self, now: Now, node: str) -> None:
         """The suspect is out of time, or nobody echoed while we waited: look at it (again)."""
@@ -186,7 +191,7 @@ class Beliefs:
     def _unanswered(self, now: Now, row: Member) -> None:
         """Accuse who did not answer; but who hears nobody accuses nobody, unless it is alone in the end."""
         alone = self._options.two_verdicts and not self._hears(now)
-        if alone and not self._is_alone(now):
+        if self._options.observer or (alone and not self._is_alone(now)):
             return
         self._accuse(now, attrs.evolve(row, liveness=Liveness.SUSPECT), (self._me,))
         if alone:
@@ -250,6 +255,10 @@ class Beliefs:
             self._keep_case(attrs.evolve(self._cases[node], started_at=now.mono))
 
     def _bury(self, now: Now, row: Member, evidence: str) -> None:
+        if self._options.observer:  # waits until members say so
+            self._inquests.pop(row.node, None)
+            self._keep_case(attrs.evolve(self._cases[row.node], started_at=now.mono))
+            return
         case = self._cases[row.node] = self._cases[row.node].confirmed_by((self._me,))
         accused_by = case.accusers
         self._detector.note(now, row.node, "dead", evidence, accused_by)

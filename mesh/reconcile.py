@@ -19,7 +19,8 @@ Theory of operation. What is compared, and how, is `mesh.ranges`; this is when a
 
 Accounts learned from an exchange are spread as rumours only when they are few. An account that we hold to be
 dead, and the other holds alive, is a dispute: we ask the subject, who answers with a higher
-incarnation; only if it lets `DISPUTE_S` pass do we tell the other, who then looks for itself.
+incarnation; only if it lets `DISPUTE_S` pass do we tell the other, who then looks for itself. An observer,
+whom nobody knows and whose view moves nobody's, is told at once.
 
 Bounds: `reconcile_bytes_per_s` of exchanges and snapshots in each second, with one second's worth in
 reserve; whoever gets less than it lacks asks somebody else. DISPUTES_MAX disputes per packet.
@@ -247,7 +248,9 @@ class Reconciler:
 
     def _answer(self, now: Now, step: Reconcile, packet: Packet, address: Address, reliable: bool) -> None:
         answer = ranges.answer(self._members, packet.spans, step.salt)
-        told = self._disputed(now, packet)
+        if self._options.observer:
+            answer = attrs.evolve(answer, rows=tuple(map(_undoubted, answer.rows)))
+        told = [] if self._options.observer else self._disputed(now, packet)
         if max(len(answer.rows), len(packet.updates)) > MANY_ROWS:
             self.urge(now)
         if step.depth == 0 and not answer.spans:
@@ -283,13 +286,14 @@ class Reconciler:
     def _disputed(self, now: Now, packet: Packet) -> list[Member]:
         """Look at what the other holds alive and we do not. Returns what it must be told."""
         told: list[Member] = []
+        is_stranger = self._members.get(packet.message.source) is None
         rows = (self._members.get(update.member.node) for update in packet.updates)
         for mine, update in zip(rows, packet.updates, strict=True):
             if mine is None or mine.is_live or not supersedes(mine, update.member):
                 continue
             if len(told) >= DISPUTES_MAX:
                 break
-            if mine.liveness is Liveness.LEFT or self._is_unanswered(now, mine):
+            if is_stranger or mine.liveness is Liveness.LEFT or self._is_unanswered(now, mine):
                 told.append(mine)
         return told
 
@@ -348,6 +352,11 @@ def is_bulk(packet: Packet) -> bool:
     if isinstance(message, Snapshot):
         return True
     return isinstance(message, Sync | Reconcile) and len(packet.updates) > MANY_ROWS
+
+
+def _undoubted(row: Member) -> Member:
+    """What the member itself has said."""
+    return attrs.evolve(row, liveness=Liveness.ALIVE)
 
 
 def _is_news(mine: Member, theirs: Member | None) -> bool:

@@ -155,7 +155,7 @@ class Reunion:
     def _ask(self, now: Now, seed: Address) -> None:
         me = self._members.get(self._me)
         assert me is not None, "a table always holds its owner"
-        self._voice.say_rows(now, seed, Join(self._me), (me,))
+        self._voice.say_rows(now, seed, Join(self._me), () if self._options.observer else (me,))
 
     def _absent_seeds(self) -> list[Address]:
         present = [row.address for row in self._members.all() if row.is_live]

@@ -112,6 +112,8 @@ class Swim:
 
         """
         codec.item(Update(me))
+        if options.observer:
+            me = attrs.evolve(me, liveness=Liveness.LEFT)
         self.loads = LoadTable(me.node, codec.load_item)
         """Newest load record of each live member; `get(now, node)` says how old it is."""
         self._options = options

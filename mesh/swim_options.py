@@ -39,6 +39,9 @@ class SwimOptions:
     """Members asked to probe indirectly (SWIM's k). At 5 % loss, 3 leave 1e-3 false rounds."""
     lag_max_s: float = 1.0
     """Most of a peer's advertised lag that counts, so that none can make itself immortal."""
+    observer: bool = False
+    """Whether this node only looks on: it sees every member and probes for itself, but is no member, so
+    nobody probes or counts it, and says nothing of anybody, so it cannot accuse. Costs the mesh an ack a period."""
     gossip_period_s: float = 0.2
     """While rumours wait, so often `gossip_fanout` members are sent some. Costs nothing when idle."""
     gossip_fanout: int = 3

@@ -103,7 +103,7 @@ class Voice:
         """Send one message with as much riding on it as fits; `load` is our record, if it is missed there."""
         items = [codec.item(say.message)]
         row = self._members.get(say.to)
-        if row is not None and row.liveness and _is_told(row, self._options.buddy):
+        if row is not None and row.liveness and _is_told(row, self._options):
             items.append(self.account(row))
         self._mark_loads(now, say.message, items)
         if self._rumours:
@@ -150,7 +150,7 @@ class Voice:
 
     def spread(self, now: Now, row: Member) -> None:
         """Let this account, and who doubts it, go round the mesh; older rumours about it stop."""
-        if self.quiet:
+        if self.quiet or self._options.observer:
             self.hush(row.node)
             return
         if self.age_s is not None:
@@ -238,9 +238,10 @@ def _chunks(items: list[bytes], limit_bytes: int) -> Iterator[list[bytes]]:
     yield chunk
 
 
-def _is_told(row: Member, buddy: bool) -> bool:
+def _is_told(row: Member, options: SwimOptions) -> bool:
     """Whether a member is told what is believed of it: the dead always, for else they never come back."""
-    return not row.is_live or (buddy and row.liveness is Liveness.SUSPECT)
+    doubted = not row.is_live or (options.buddy and row.liveness is Liveness.SUSPECT)
+    return doubted and not options.observer
 
 
 def _room(items: list[bytes]) -> int:

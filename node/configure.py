@@ -153,9 +153,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def check(config: Config) -> None:
     """Refuse what no single setting can tell: addresses out of reach, contradictions between settings."""
     check_addresses(config)
-    if config.role == "entry" and config.explicit("model"):
+    if config.role in ("entry", "observer") and config.explicit("model"):
         raise SettingsError(
-            f"a model was given ({config.sources['model']}) although role `entry` loads none",
+            f"a model was given ({config.sources['model']}) although role `{config.role}` loads none",
             "leave out the model, or use `--role all`",
         )
     check_ports(config)

@@ -1,5 +1,7 @@
 """From the settings table to the frozen options of each core."""
 
+import attrs
+
 from mesh.forward import ForwardOptions
 from mesh.links import LinkOptions
 from mesh.swim_options import SwimOptions
@@ -10,7 +12,7 @@ from node.settings import Config
 def node_options(config: Config) -> NodeOptions:
     """Return what the cores need to know of the configuration."""
     return NodeOptions(
-        swim=SwimOptions.local(),
+        swim=attrs.evolve(SwimOptions.local(), observer=config.role == "observer"),
         links=LinkOptions(silence_s=config.link_silence_s),
         forward=ForwardOptions(route_wait_s=config.wait_timeout_s, moves_max=config.moves_max),
         flights_max=config.flights_max,

@@ -164,8 +164,9 @@ class Config:
     )
     role: str = choice(
         "all", "engine",
-        "`entry` loads no model, `worker` takes no clients, `all` does both.",
-        "all", "entry", "worker"
+        "`entry` loads no model, `worker` takes no clients, `all` does both; `observer` is an entry that looks on: "
+        "it sees the mesh and is no member.",
+        "all", "entry", "worker", "observer"
     )
     device: str = row(
         values.device, "auto", "engine",
@@ -278,7 +279,7 @@ class Config:
     @property
     def models(self) -> tuple[str, ...]:
         """The models that this node loads: none on an entry."""
-        return () if self.role == "entry" else self.model
+        return () if self.role in ("entry", "observer") else self.model
 
 
 SETTINGS: tuple[Setting, ...] = tuple(
