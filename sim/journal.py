@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mesh.effects import Effect, SendDatagram
+from mesh.why import Verdict
 from sim.trace import Fields
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Event:
     """Of whom it tells, if not of `who`."""
     state: str = ""
     """What `who` now believes of the subject: alive, suspect, dead, left."""
+    why: Verdict | None = None
+    """What a death or a quarantine rested on, by the memory of who decided it."""
     is_false: bool = False
     """Whether it was believed dead, or quarantined, although that very life ran and was not stopped."""
 
@@ -103,7 +106,19 @@ class Journal:
         )
         state = str(values.get("state", ""))
         accused = state == "dead" or event in ("quarantined", "member_dead")
-        return Event(at, who, event, fields, subject, state, accused and self._runs(who, subject))
+        if not accused:
+            return Event(at, who, event, fields, subject, state)
+        return Event(
+            at, who, event, fields, subject, state, self._why(who, subject), self._runs(who, subject)
+        )
+
+    def _why(self, observer: str, subject: str) -> Verdict | None:
+        """Return the last verdict of a node on another."""
+        host, watcher = self._world.hosts.get(subject), self._world.hosts.get(observer)
+        if host is None or watcher is None or watcher.core is None:
+            return None
+        verdicts = watcher.core.swim.explain(host.id)
+        return verdicts[-1] if verdicts else None
 
     def _runs(self, observer: str, subject: str) -> bool:
         """Whether the life of the subject that the observer knows runs, and is not stopped."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from mesh.why import Verdict
 from sim.journal import Event, Journal
 
 TOGETHER_S = 1.0
@@ -56,7 +57,22 @@ def _row(group: Group, names: dict[str, str]) -> tuple[str, ...]:
         return (*times, "refuted", event.who, event.who, f"it was held {fields.get('rumour', '?')}", "–")
     by = event.who if len(group.by) == 1 else f"{event.who} and {len(group.by) - 1} more"
     so = "no: it ran" if event.is_false else "yes"
-    return (*times, VERDICTS[event.event], event.subject, by, "; ".join(reasons(fields, names)), so)
+    why = "; ".join((*reasons(fields, names), *evidence(event.why, names)))
+    return (*times, VERDICTS[event.event], event.subject, by, why, so)
+
+
+def evidence(verdict: Verdict | None, names: dict[str, str]) -> Iterable[str]:
+    """Yield what a node remembers of its verdict: the round that failed, and how well it was itself."""
+    if verdict is None:
+        return
+    if verdict.round is not None:
+        asked = verdict.round
+        yield f"{asked.asks} pings, patience {asked.timeout_s:g} s, TCP {asked.tcp}"
+        helpers = ", ".join(names.get(node, node) for node in asked.helpers)
+        yield f"helpers {helpers or 'none'}, of whom {len(asked.nackers)} heard us and not it"
+    if verdict.round_trip_s is not None:
+        yield f"round trip {verdict.round_trip_s * 1000:.1f} ms"
+    yield f"its own health {verdict.health}, loss {verdict.loss:.0%}, lag {verdict.lag_s:g} s"
 
 
 def reasons(fields: dict[str, object], names: dict[str, str]) -> Iterable[str]:

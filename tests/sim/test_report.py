@@ -206,7 +206,7 @@ def test_a_large_mesh_is_drawn_as_a_spread(killed: tuple[Result, Journal], monke
 
 
 def quarantine(at: float, who: str, of: str, is_false: bool = False) -> Event:
-    return Event(at, who, "quarantined", (("node", of), ("reason", "no answer")), of, "", is_false)
+    return Event(at, who, "quarantined", (("node", of), ("reason", "no answer")), of, "", None, is_false)
 
 
 def test_verdicts_that_are_alike_are_one_row_and_the_wrong_ones_come_first():
@@ -237,4 +237,6 @@ def test_a_node_that_is_buried_while_it_runs_is_marked_as_such():
     cut = attrs.evolve(CALM, strikes=(Strike(3.0, Partition(("node-3",), 3.5)),))
     run(cut, listen=journal.attach)
     wrong = [row for row in rows(journal, {}) if row[-1].startswith("no")]
+    assert all("its own health" in row[5] for row in wrong)
+    assert any("pings, patience" in row[5] for row in wrong)
     assert ("dead", "node-3") in {(row[2], row[3]) for row in wrong}
