@@ -21,7 +21,7 @@
     host = "node-4"
     for_s = 2.0
 
-    [expect]                     # optional: may_fail, excused, core, crashed
+    [expect]                     # optional: may_fail, excused, core, crashed, exam
     may_fail = ["failed:no_worker"]
 
 Instead of a workload, or beside it, `[[request]]` tables give single clients. `dump`
@@ -37,7 +37,7 @@ from typing import Any
 import attrs
 
 from node.core import NodeOptions
-from sim.configuration import ConfigurationError, differences, fit, make, only, preset, turn
+from sim.configuration import ConfigurationError, differences, fit, make, only, preset, turn, types_of
 from sim.fault import Fault, Strike
 from sim.faults import FAULTS
 from sim.liveness import Bounds
@@ -56,7 +56,9 @@ HEAL_AT_S_MAX = 86_400.0
 KEYS = frozenset(
     "name seed nodes workers heal_at_s preset knobs network workload request fault expect bounds".split()
 )
-EXPECT = frozenset(("may_fail", "excused", "core", "crashed"))
+ELSEWHERE = frozenset("name seed nodes workers requests strikes faults_end_s options bounds".split())
+EXPECT = frozenset(types_of(Scenario)) - ELSEWHERE
+"""What a scenario says of itself beside what happens in it."""
 KINDS = {kind.__name__: kind for kind in FAULTS}
 PLACES = ("host", "hosts", "source", "sources", "target", "targets", "group", "groups", "entry", "entries")
 """Fields that name hosts."""
@@ -86,13 +88,19 @@ def load(text: str, name: str = "scenario") -> Scenario:
         requests=_requests(table, seed, names, heal_at_s),
         strikes=tuple(_strike(each, names) for each in _tables(table, "fault")),
         faults_end_s=heal_at_s,
-        core=_hosts(expect.get("core", list(names)), names, "core"),
-        crashed=_hosts(expect.get("crashed", []), names, "crashed"),
-        may_fail=fit(expect.get("may_fail", []), tuple[str, ...], "may_fail"),
         options=WorldOptions(_options(table), make(Rule, _table(table, "network"), "[network]", _PLAIN)),
         bounds=make(Bounds, _table(table, "bounds"), "[bounds]"),
-        excused=fit(expect.get("excused", []), tuple[str, ...], "excused"),
+        **_expectations(expect, names),
     )
+
+
+def _expectations(expect: Table, names: tuple[str, ...]) -> Table:
+    kinds = types_of(Scenario)
+    fields = {name: fit(value, kinds[name], f"[expect] {name}") for name, value in expect.items()}
+    fields.setdefault("core", names)
+    for name in ("core", "crashed"):
+        _hosts(fields.get(name, ()), names, name)
+    return fields
 
 
 _PLAIN = Rule(delay_s=0.0003, jitter_s=0.0004)
