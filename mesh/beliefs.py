@@ -198,14 +198,14 @@ class Beliefs:
             self._bury(now, row, "alone")
 
     def _look(self, now: Now, node: str) -> None:
-        """Begin the last look at a suspect, if we can hear; else wait until we can."""
+        """Begin the last look at a suspect, if an echo just came; else first ask others for one."""
         row = self.live_peer(node)
         case = self._cases.get(node)
         if row is None or case is None or case.identity != row.identity:
             return
-        if not self._hears(now):
+        if not self._heard_just_now(now):
             self._inquests[node] = Inquest(row.identity, Stage.DEAF, now.mono, now.mono)
-            self._agenda.set(CaseKey(node), now.mono + DEAF_PERIODS * self._options.probe_period_s)
+            self._ask_others(now, node)
             return
         self._inquests[node] = Inquest(row.identity, Stage.LOOK, now.mono, now.mono)
         self._agenda.cancel(CaseKey(node))
@@ -231,9 +231,22 @@ class Beliefs:
         if not self._options.control_echo:
             self._can_hear(now, now.mono)
             return
-        self._agenda.set(CaseKey(node), now.mono + DEAF_PERIODS * self._options.probe_period_s)
+        self._ask_others(now, node)
+
+    def _heard_just_now(self, now: Now) -> bool:
+        """Whether a ping of ours, sent less than a verdict ago, was answered; or there is nobody to ask."""
+        if self._members.live <= 2 or not self._options.control_echo:
+            return True
+        echoed_at = self._detector.echoed_at
+        return echoed_at is not None and now.mono - echoed_at < self._options.verdict_min_s
+
+    def _ask_others(self, now: Now, suspect: str) -> None:
+        """Ping a few others, to know whether we hear; who has been deaf for long waits for its turns."""
+        self._agenda.set(CaseKey(suspect), now.mono + DEAF_PERIODS * self._options.probe_period_s)
+        if self._detector.loss.is_deaf:
+            return
         count = math.ceil(CONTROLS * self._detector.loss.stretch)
-        for peer in self._members.sample(count, (node, *self._detector.quarantined)):
+        for peer in self._members.sample(count, (suspect, *self._detector.quarantined)):
             self.probe(now, peer.node)
 
     def _can_hear(self, now: Now, sent_at: float) -> None:

@@ -345,7 +345,8 @@ class Detector:
         timeout_s, nonce = self._timeout_s(target.node), self._new_nonce()
         patience_s = timeout_s * self.health.multiplier
         verdict_s = self._verdict_s(timeout_s, lag_s, asks)
-        return Probe(target.identity, nonce, now.mono, patience_s, verdict_s, asks, self._spacing_s, regular)
+        spacing_s = max(self._spacing_s, (verdict_s - 2 * patience_s) / asks)
+        return Probe(target.identity, nonce, now.mono, patience_s, verdict_s, asks, spacing_s, regular)
 
     def _new_nonce(self) -> int:
         return self._rng.getrandbits(48)

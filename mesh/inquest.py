@@ -3,16 +3,16 @@
 Theory of operation. A suspect out of time is looked at once more, between two proofs that this node sends and
 hears, each of them a prompt echo (a ping of ours that was answered at once):
 
-    stage   moved by                                              to        what the owner does
-    (none)  its time is out, or another says that it is dead,     LOOK      a round with as many asks as loss
-            and our pings are answered                                      demands
-    (none)  the same, and our pings are not answered              DEAF      nothing: turns to probe go on
-    DEAF    an echo                                               LOOK      a round, as above
-    LOOK    it lives: an answer, a helper's ack, any traffic      (none)    it gets as long again
-    LOOK    the round fails, and its machine refused              (none)    dead: its process is gone, the path works
-    LOOK    the round fails                                       HEAR      ping a few others
-    HEAR    an echo of a later ping                               (none)    dead
-    HEAR    no echo for a while                                   DEAF      as above
+    stage   moved by                                         to        what the owner does
+    (none)  its time is out, or another says that it is      DEAF      ping a few others, unless an echo just came
+            dead
+    DEAF    an echo of a later ping                          LOOK      a round with as many asks as loss demands
+    DEAF    no echo for a while                              DEAF      ping others again; the long deaf wait for turns
+    LOOK    it lives: an answer, a helper's ack, traffic     (none)    it gets as long again
+    LOOK    the round fails, and its machine refused         (none)    dead: its process is gone, the path works
+    LOOK    the round fails                                  HEAR      ping a few others
+    HEAR    an echo of a later ping                          (none)    dead
+    HEAR    no echo for a while                              DEAF      as above
 
 So a node whose packets are withheld, in or out, declares nobody dead, however long it lasts and however often
 it hears something in between: an answer of the suspect that waits in its socket was sent before the

@@ -122,6 +122,7 @@ class Probe:
         self.verdict_s = max(self.verdict_s, now_mono - self.started_at + verdict_s)
         self.asks = max(self.asks, self.asked + asks - 1)
         self.asked_at = max(self.asked_at, now_mono)
+        self.spacing_s = max(0.0, verdict_s - 2 * self.timeout_s) / asks
 
     def nacked(self, source: str) -> None:
         """A helper says that it got no answer."""
