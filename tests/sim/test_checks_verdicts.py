@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from mesh.beliefs import Beliefs
-from mesh.detector import Detector
+from mesh.detector import Detector, RoundFailed
 from mesh.effects import Effect, SendDatagram
 from mesh.facts import QuarantineLifted
 from mesh.flight import Flight
@@ -26,7 +26,8 @@ POWER = (3.0, Crash("node-3", power=True))
 
 
 def test_own_word_catches_who_speaks_for_others(monkeypatch: pytest.MonkeyPatch):
-    def ahead(self: Beliefs, now: Now, target: Identity) -> None:
+    def ahead(self: Beliefs, now: Now, failed: RoundFailed) -> None:
+        target = failed.target
         row = self.live_peer(target.node)
         self._accuse(now, attrs.evolve(row, identity=target.above(), liveness=Liveness.SUSPECT), (self._me,))
 
@@ -45,7 +46,7 @@ def test_strangers_catches_a_member_who_never_lived():
 
 
 def test_left_itself_catches_who_takes_the_dead_for_the_departed(monkeypatch: pytest.MonkeyPatch):
-    def bury(self: Beliefs, now: Now, row: Member) -> None:
+    def bury(self: Beliefs, now: Now, row: Member, evidence: str) -> None:
         self._apply(now, attrs.evolve(row, liveness=Liveness.LEFT))
 
     monkeypatch.setattr(Beliefs, "_bury", bury)
@@ -69,7 +70,7 @@ def test_peace_catches_a_death_long_after_the_healing():
 
 
 def test_death_cause_catches_a_death_on_hearsay(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Beliefs, "_trusts", lambda self, dead: False)
+    monkeypatch.setattr(Beliefs, "_trusts", lambda self, now, dead: False)
     lie = (3.0, Liar("node-1", "node-4", "dead", 0, 1.0))
     assert caught(lie, requests=(), excused=("false_death",)) == "death_cause"
 
@@ -83,8 +84,9 @@ def test_quarantine_fresh_catches_a_quarantine_that_just_ends(monkeypatch: pytes
     honest = Detector.round_due
 
     def lenient(self: Detector, now: Now, nonce: int) -> list:
-        lifted = [QuarantineLifted(node) for node in self._quarantined]
-        self._quarantined.clear()
+        lifted = [QuarantineLifted(node) for node in self.trust.lost]
+        for node in self.trust.lost:
+            self.trust.forget(node)
         return [*honest(self, now, nonce), *lifted]
 
     monkeypatch.setattr(Detector, "round_due", lenient)
