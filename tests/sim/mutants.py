@@ -1,0 +1,179 @@
+"""`python -m tests.sim.mutants`: how many small bugs in the cores the simulator finds.
+
+Each mutant runs in a process of its own, niced, through swarm seeds and named scenarios, those first that
+have found most, until a check fails or the seeds are spent. A seed counts only if the core as it is holds it.
+The table says which check found which mutant with which seed. Mutants that no run can tell from the original
+are argued one by one in `EQUIVALENT`, and not counted.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from sim.scenario import Scenario, run
+from sim.scenarios import SCENARIOS
+from sim.swarm import draw
+from tests.sim.mutate import Mutant, apply, mutants
+
+MODULES = tuple(
+    f"mesh.{name}"
+    for name in "beliefs detector gossip health identity member members probe reunion rota suspicion swim voice".split()
+)
+"""The cores that decide about membership."""
+
+SHARE = 0.19
+SECONDS = 5.0
+"""Virtual time under faults of each run."""
+CPU_S = 30
+"""Processor time of one run; a mutant that takes longer hangs, and is found by that."""
+NAMED = ("kill", "pause", "partition")
+SEEDS_MAX = 200
+
+EQUIVALENT: dict[str, str] = {}
+"""Mutants that behave as the original does, and why."""
+
+
+@attrs.frozen
+class Found:
+    """What became of one mutant."""
+
+    mutant: str
+    line: str
+    check: str = ""
+    """What found it; empty if nothing did."""
+    run: str = ""
+    runs: int = 0
+
+
+def scenario(name: str) -> Scenario:
+    """Return a run by its name: a number is a seed of the swarm."""
+    if name.isdigit():
+        return draw(int(name), seconds=SECONDS)
+    return attrs.evolve(SCENARIOS[name](1, 5, 12.0), exam=True)
+
+
+def outcome(name: str) -> str:
+    """Run one scenario; return the check that failed, or nothing."""
+    signal.signal(signal.SIGPROF, _hangs)
+    signal.setitimer(signal.ITIMER_PROF, CPU_S)
+    try:
+        violation = run(scenario(name)).violation
+    except TimeoutError:
+        return "hang"
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return violation.check if violation else ""
+
+
+def _hangs(_signal: int, _frame: object) -> None:
+    raise TimeoutError
+
+
+def apart(work: object) -> str:
+    """Do something in a child process; return the text that it gives."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ours)
+        try:
+            said = work()
+        except BaseException as error:  # noqa: BLE001 - whatever a mutant does ends its own process
+            said = f"\texception\t{type(error).__name__}"
+        os.write(theirs, said.encode())
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        said = pipe.read().decode()
+    os.waitpid(child, 0)
+    return said
+
+
+def hunt(mutant: Mutant, names: Sequence[str]) -> Found:
+    """Run a mutant until something finds it."""
+
+    def work() -> str:
+        apply(mutant)
+        for count, name in enumerate(names, start=1):
+            check = outcome(name)
+            if check:
+                return f"{name}\t{check}\t{count}"
+        return f"\t\t{len(names)}"
+
+    name, check, count = apart(work).split("\t")
+    return Found(mutant.name, mutant.line, check, name, int(count) if count.isdigit() else 1)
+
+
+@attrs.define
+class Hunt:
+    """All mutants, and what was found of each, kept in a file so that a hunt can go on."""
+
+    file: Path
+    names: list[str]
+    found: dict[str, Found] = attrs.Factory(dict)
+
+    def load(self) -> None:
+        """Take up what an earlier hunt has found."""
+        if self.file.exists():
+            for line in self.file.read_text().splitlines():
+                known = Found(**json.loads(line))
+                self.found[known.mutant] = known
+
+    def go(self, everybody: list[Mutant], until: float) -> None:
+        """Hunt those who are not found yet; give up at a time."""
+        for number, mutant in enumerate(everybody, start=1):
+            known = self.found.get(mutant.name)
+            names = self.names[known.runs :] if known and not known.check else self.names
+            if mutant.name in EQUIVALENT or (known and known.check) or not names or time.time() > until:
+                continue
+            found = hunt(mutant, names)
+            if known:
+                found = attrs.evolve(found, runs=found.runs + known.runs)
+            self.found[mutant.name] = found
+            if found.check and found.run in names and not known:
+                self.names.remove(found.run)
+                self.names.insert(0, found.run)
+            with self.file.open("a") as log:
+                log.write(json.dumps(attrs.asdict(found)) + "\n")
+            said = f"{found.check} with {found.run} ({found.runs})" if found.check else "NOT FOUND"
+            print(f"{number:4}/{len(everybody)} {mutant.name:60} {said}", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Hunt, and print the share that was found; 1 if it is less than 95 in 100."""
+    parse = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__.split("\n")[0])
+    parse.add_argument("--seeds", type=int, default=SEEDS_MAX, help="most swarm seeds for each mutant")
+    parse.add_argument("--minutes", type=float, default=30.0, help="give up after so long")
+    parse.add_argument(
+        "--file", type=Path, default=Path("build/mutants.jsonl"), help="where findings are kept"
+    )
+    parse.add_argument("--list", action="store_true", help="only name the mutants")
+    arguments = parse.parse_args(argv)
+    everybody = mutants(MODULES, SHARE)
+    if arguments.list:
+        print("\n".join(f"{mutant.name:60} {mutant.line}" for mutant in everybody))
+        return 0
+    os.nice(10)
+    arguments.file.parent.mkdir(parents=True, exist_ok=True)
+    names = [*NAMED, *map(str, range(arguments.seeds))]
+    hunting = Hunt(
+        arguments.file,
+        [name for name in names[:12] if not apart(lambda name=name: outcome(name))] + names[12:],
+    )
+    hunting.load()
+    hunting.go(everybody, time.time() + arguments.minutes * 60)
+    counted = [m for m in everybody if m.name not in EQUIVALENT and m.name in hunting.found]
+    caught = [m for m in counted if hunting.found[m.name].check]
+    share = len(caught) / max(1, len(counted))
+    print(f"{len(caught)} of {len(counted)} mutants found ({share:.1%}), {len(EQUIVALENT)} argued equivalent")
+    return 0 if share >= 0.95 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
