@@ -134,10 +134,16 @@ def _is_of(host: "Host", core: tuple[str, ...]) -> bool:
     return host.name in core or host.newcomer
 
 
+def _is_lost(host: "Host") -> bool:
+    """Whether nobody can find it and it can find nobody: it said goodbye, or all have moved meanwhile."""
+    found = any(seed in host.world.network.hosts for seed in host.seeds)
+    return host.astray and not found and (host.farewell or host.moved)
+
+
 def _mend(host: "Host", seeds: tuple[Address, ...]) -> None:
     host.mend()
     host.resume()
-    if host.copied or (host.astray and host.farewell):
+    if host.copied or _is_lost(host):
         host.crash()
         host.astray, host.seeds = False, tuple(seed for seed in seeds if seed != host.address)
     if host.core is None and not host.newcomer:

@@ -97,6 +97,8 @@ class Host:
     leaving: bool = False
     astray: bool = False
     """Whether its list of seeds names nobody; whoever has said goodbye and comes back so finds nobody."""
+    moved: bool = False
+    """Whether it has another address than those who remember it know."""
     farewell: bool = False
     """Whether it ever said goodbye: who has is not looked for."""
     newcomer: bool = False

@@ -13,7 +13,7 @@ import attrs
 from mesh.swim_options import SwimOptions
 from node.core import NodeOptions
 from sim.engine import POISON_ID
-from sim.fault import Scene, Strike
+from sim.fault import Fault, Scene, Strike
 from sim.faults import FAULTS
 from sim.rule import Rule
 from sim.scenario import Scenario
@@ -54,7 +54,8 @@ def draw(seed: int, nodes: int | None = None, seconds: float = 12.0, keep_trace:
     entries = names[: rng.randint(1, min(2, count - 1))]
     spared = entries if rng.random() < 0.7 else ()
     requests = _requests(rng, entries, end_s)
-    strikes = (*_strikes(rng, Scene(names, spared), end_s), *_edits(seed, end_s))
+    first = FAULTS[seed % len(FAULTS)]
+    strikes = (*_strikes(rng, Scene(names, spared), end_s, first), *_edits(seed, end_s))
     down = tuple(name for name in names[1:] if name not in entries and rng.random() < 0.15)
     return Scenario(
         name="swarm",
@@ -93,8 +94,10 @@ def _edits(seed: int, end_s: float) -> tuple[Strike, ...]:
     return (Strike(BEGIN_S, storm),) if rng.random() < 0.5 else ()
 
 
-def _strikes(rng: random.Random, scene: Scene, end_s: float) -> tuple[Strike, ...]:
+def _strikes(rng: random.Random, scene: Scene, end_s: float, first: type[Fault]) -> tuple[Strike, ...]:
+    """Draw strikes; the first is of a given kind, so that as many seeds in a row as there are kinds meet all."""
     kinds = rng.sample(FAULTS, rng.randint(1, KINDS_MAX))
     count = rng.randint(1, 10)
     times = sorted(round(rng.uniform(BEGIN_S, end_s), 3) for _ in range(count))
-    return tuple(Strike(at, rng.choice(kinds).draw(rng, scene)) for at in times)
+    drawn = [first, *(rng.choice(kinds) for _ in times[1:])]
+    return tuple(Strike(at, kind.draw(rng, scene)) for at, kind in zip(times, drawn, strict=True))

@@ -9,7 +9,7 @@ from mesh.effects import Effect, SendDatagram
 from mesh.errors import DecodeError
 from mesh.gossip import sends_max
 from mesh.links import LINKS_MAX
-from mesh.messages import Update
+from mesh.messages import Reconcile, Update
 from mesh.relay import TICKETS_MAX
 from sim.network import MTU_BYTES
 from sim.safety.life import Life, life, object_to
@@ -122,7 +122,8 @@ class BoundsCheck:
 class RumourCheck:
     """rumour_bound, at one node of the world, since it reads every datagram again.
 
-    What a node says of itself, or to whom it is about, is not counted: both are said as often as is asked.
+    What is sent to compare tables is none. What a node says of itself, or to whom it is about, is not
+    counted: both are said as often as is asked.
     """
 
     _sends: dict[tuple[Life, Update], int] = attrs.field(init=False, factory=dict)
@@ -140,6 +141,8 @@ class RumourCheck:
             packet = codec.decode(effect.data)
         except DecodeError:
             host.world.reach("not_membership")
+            return
+        if isinstance(packet.message, Reconcile):
             return
         receiver = host.world.hosts.get(host.world.addresses.get(effect.address, ""))
         about = {host.id, receiver.id if receiver is not None else ""}

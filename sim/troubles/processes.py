@@ -117,6 +117,7 @@ class Move:
             world.bite(kind_of(self))
         world[self.host].crash()
         world.move(world[self.host])
+        world[self.host].astray = world[self.host].moved = True
         later(world, self.for_s, lambda: begin(world, self.host))
 
 

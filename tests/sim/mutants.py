@@ -1,6 +1,6 @@
 """`python -m tests.sim.mutants`: how many small bugs in the cores the simulator finds.
 
-Each mutant runs in a process of its own, niced, through swarm seeds and named scenarios, those first that
+Each mutant runs in a process of its own, niced, through stories and swarm seeds, those first that
 have found most, until a check fails or the seeds are spent. A seed counts only if the core as it is holds it.
 The table says which check found which mutant with which seed. Mutants that no run can tell from the original
 are argued one by one in `EQUIVALENT`, and not counted.
@@ -18,9 +18,9 @@ from pathlib import Path
 import attrs
 
 from sim.scenario import Scenario, run
-from sim.scenarios import SCENARIOS
 from sim.swarm import draw
 from tests.sim.mutate import Mutant, apply, mutants
+from tests.sim.stories import STORIES, story
 
 MODULES = tuple(
     f"mesh.{name}"
@@ -33,8 +33,9 @@ SECONDS = 5.0
 """Virtual time under faults of each run."""
 CPU_S = 30
 """Processor time of one run; a mutant that takes longer hangs, and is found by that."""
-NAMED = ("kill", "pause", "partition")
 SEEDS_MAX = 200
+SOUND = 10
+"""So many runs are tried on the core as it is, before they count."""
 
 EQUIVALENT: dict[str, str] = {}
 """Mutants that behave as the original does, and why."""
@@ -53,10 +54,10 @@ class Found:
 
 
 def scenario(name: str) -> Scenario:
-    """Return a run by its name: a number is a seed of the swarm."""
+    """Return a run by its name; a number is a seed of the swarm, without its clients."""
     if name.isdigit():
-        return draw(int(name), seconds=SECONDS)
-    return attrs.evolve(SCENARIOS[name](1, 5, 12.0), exam=True)
+        return attrs.evolve(draw(int(name), seconds=SECONDS), requests=())
+    return story(name)
 
 
 def outcome(name: str) -> str:
@@ -161,10 +162,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     os.nice(10)
     arguments.file.parent.mkdir(parents=True, exist_ok=True)
-    names = [*NAMED, *map(str, range(arguments.seeds))]
+    names = [*STORIES, *map(str, range(arguments.seeds))]
     hunting = Hunt(
         arguments.file,
-        [name for name in names[:12] if not apart(lambda name=name: outcome(name))] + names[12:],
+        [name for name in names[:SOUND] if not apart(lambda name=name: outcome(name))] + names[SOUND:],
     )
     hunting.load()
     hunting.go(everybody, time.time() + arguments.minutes * 60)
