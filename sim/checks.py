@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sim.record_checks import RecordCheck
 from sim.safety.accounts import AccountCheck
+from sim.safety.stream import StreamCheck
 from sim.safety.traffic import BoundsCheck, LoadCheck, RumourCheck, TimerCheck
 from sim.safety.verdicts import VerdictCheck
 from sim.safety.work import FlightCheck, TicketCheck
@@ -46,6 +47,8 @@ SAFETY: dict[str, str] = {
     "traffic_budget": "datagrams and bytes of a node within any second are below a bound that grows with the mesh",
     "rumour_bound": "a rumour is sent by a node at most as often as SWIM's lambda says",
     "load_age": "no load figure looks younger than it is, time on the wire apart",
+    "load_life": "no load figure is of an earlier life than its owner's account",
+    "stream_true": "the changes that followers of the view are told give the view that is",
     "no_resurrection": "a record once known deleted does not return within a life",
     "stamps_monotone": "a life's hybrid clock never runs back",
     "exception": "no input makes a core raise",
@@ -65,4 +68,5 @@ def safety() -> tuple["Check", ...]:
         RumourCheck(),
         LoadCheck(),
         RecordCheck(),
+        StreamCheck(),
     )

@@ -42,9 +42,8 @@ def spread_s(world: "World") -> float:
     where packets are lost) compares digests after `sync_periods`, and its turn may be a round away.
     """
     options, count = _options(world), len(world.well)
-    rounds = sends_max(count, options.retransmit_factor) + math.ceil(math.log2(count + 1))
     sync_s = (2 * options.sync_periods + 2 * count) * options.probe_period_s * max(1.0, math.log10(count))
-    return rounds * options.gossip_period_s + sync_s + 2 * _trip_s(world) + MARGIN_S
+    return _gossip_s(world) + (sync_s if count > 2 else 0.0) + MARGIN_S
 
 
 def detection_s(world: "World", count: int) -> float:
@@ -56,7 +55,15 @@ def detection_s(world: "World", count: int) -> float:
         suspicion_s *= options.suspicion_max_factor
     timeout_s = min(options.probe_timeout_max_s, max(options.probe_timeout_min_s, TRIPS * _trip_s(world)))
     verdict_s = max(options.verdict_min_s, options.verdict_timeouts * timeout_s)
-    return (turns + 1) * options.probe_period_s + 3 * verdict_s + suspicion_s + spread_s(world)
+    told_s = spread_s(world) if world.options.network.loss else _gossip_s(world) + MARGIN_S
+    return turns * options.probe_period_s + 3 * verdict_s + suspicion_s + told_s
+
+
+def _gossip_s(world: "World") -> float:
+    """Seconds that a rumour takes to reach all, or all but the few whom a digest then finds."""
+    options, count = _options(world), len(world.well)
+    rounds = sends_max(count, options.retransmit_factor) + math.ceil(math.log2(count + 1))
+    return rounds * options.gossip_period_s + 2 * _trip_s(world)
 
 
 def examine(world: "World") -> dict[str, float]:

@@ -9,6 +9,7 @@ from mesh.effects import Effect, SendDatagram
 from mesh.errors import DecodeError
 from mesh.gossip import sends_max
 from mesh.links import LINKS_MAX
+from mesh.member import Member
 from mesh.messages import Reconcile, Update
 from mesh.relay import TICKETS_MAX
 from sim.network import MTU_BYTES
@@ -109,7 +110,7 @@ class BoundsCheck:
         for what, size, limit in (
             ("members", members, core.swim.options.members_max),
             ("rumours", core.swim.statistics().rumours, members),
-            ("load records", len(core.swim.loads), members),
+            ("load records", len(core.swim.loads), sum(row.is_live for row in core.swim.members()) + 1),
             ("links", len(core.links), LINKS_MAX),
             ("tickets", len(core.relay.tickets), TICKETS_MAX),
             ("flights", core.active, core.options.flights_max),
@@ -164,7 +165,7 @@ class RumourCheck:
 
 @attrs.define
 class LoadCheck:
-    """load_age."""
+    """load_age and load_life."""
 
     _measured: dict[tuple[str, int, int], float] = attrs.field(init=False, factory=dict)
     """When the owner last looked and found this version true: its own figures grew younger then."""
@@ -185,10 +186,12 @@ class LoadCheck:
         self._due_at[life(host)] = host.world.time + BOUNDS_EVERY_S
         for row in core.swim.members():
             if row.node != host.id:
-                self._compare(host, row.node)
+                self._compare(host, row)
 
-    def _compare(self, host: "Host", node: str) -> None:
-        record = host.core.swim.loads.get(host.now(), node)
+    def _compare(self, host: "Host", row: Member) -> None:
+        node, record = row.node, host.core.swim.loads.get(host.now(), row.node)
+        if record is not None and record.generation < row.identity.generation:
+            object_to(host, "load_life", f"figures of {node} are those of an earlier life")
         measured_at = self._measured.get((node, *record.version)) if record is not None else None
         if measured_at is None:
             return

@@ -86,6 +86,18 @@ STORIES: dict[str, Story] = {
             (22.0, Restart("node-1")),
         ),
     ),
+    "trio": (
+        3,
+        24.0,
+        (
+            (3.0, Partition(("node-2",), 8.0)),
+            (14.0, Crash("node-1", power=True)),
+            (14.15, Restart("node-1")),
+            (16.0, Pause("node-2", 0.45)),
+            (18.0, Restart("node-2")),
+            (19.0, OneWayCut("node-0", "node-1", 3.0)),
+        ),
+    ),
     "holes": (
         4,
         44.0,

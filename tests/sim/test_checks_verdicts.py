@@ -9,18 +9,19 @@ from mesh.effects import Effect, SendDatagram
 from mesh.facts import QuarantineLifted
 from mesh.flight import Flight
 from mesh.identity import Identity
-from mesh.load import _Held
+from mesh.load import LoadTable, _Held
 from mesh.member import Liveness, Member
 from mesh.members import Members
 from mesh.now import Now
 from mesh.swim import Swim
+from mesh.views import Views
 from node.core import NodeCore
 from sim.checks import SAFETY, safety
 from sim.faults import Crash, Liar
 from sim.liveness import LIVENESS
 from sim.world import Violation, World
 from tests.sim import test_checks, test_checks_liveness, test_records
-from tests.sim.planted import KILL, PAUSE, STREAMS, caught, core
+from tests.sim.planted import CYCLE, KILL, PAUSE, STREAMS, caught, core
 
 POWER = (3.0, Crash("node-3", power=True))
 
@@ -146,3 +147,13 @@ def test_every_check_has_a_bug_that_was_planted_for_it():
     said = " ".join(name for name in planted if name.startswith("test_")) + " addresses traffic_budget"
     missing = [check for check in (*SAFETY, *LIVENESS) if check not in said]
     assert missing == []
+
+
+def test_load_life_catches_figures_of_an_earlier_life(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(LoadTable, "forget", lambda self, node: None)
+    assert caught(CYCLE, (4.5, Crash("node-2"))) == "load_life"
+
+
+def test_stream_true_catches_a_change_that_followers_are_not_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Views, "note", lambda self, now, before, after: None)
+    assert caught(requests=()) == "stream_true"
