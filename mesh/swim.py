@@ -368,7 +368,8 @@ class Swim:
         """Take figures, with the time for which they may have waited in a socket while we did not run."""
         source, waited_s = packet.message.source, self._backlog_s
         for record in packet.loads:
-            if self._beliefs.live_peer(record.node) is not None:
+            owner = self._beliefs.live_peer(record.node)
+            if owner is not None and record.generation >= owner.identity.generation:
                 self.loads.observe(now, record, source, waited_s)
         for still in packet.still:
             mark = LoadMark(source, still.generation, still.sequence, still.age_ms)

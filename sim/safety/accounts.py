@@ -53,7 +53,7 @@ class AccountCheck:
             self._moved(host, old, new)
         self._one_truth(host, new)
         self._own_word(host, new)
-        if new.liveness is Liveness.DEAD:
+        if new.liveness is Liveness.DEAD and old is not None:
             self._false_death(host, new)
         if new.liveness is Liveness.LEFT and (new.node, new.identity.generation) not in self._goodbyes:
             object_to(host, "left_itself", f"{new.name} has left, and has never said so")
