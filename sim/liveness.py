@@ -26,7 +26,7 @@ LIVENESS: dict[str, str] = {
     "clients_served": "every request has ended",
     "nothing_left": "no flight, ticket, attempt or KV block is held by anybody; engines' accounts add up",
     "records_agree": "those who are well hold the same replicated records",
-    "trust_returns": "nobody quarantines a node of the core",
+    "trust_returns": "nobody quarantines a node of the core, once the probation of those who flapped is over",
     "queues_empty": "no rumour waits to be sent",
     "health_returns": "every node holds itself to be well again",
     "loads_fresh": "every node knows the present load record of every other, no older than three rounds",
@@ -52,7 +52,8 @@ class Bounds:
     left_s: float = 30.0
     records_s: float = 60.0
     """Some exchanges of five seconds, each with one peer at random."""
-    trust_s: float = 30.0
+    trust_s: float = 700.0
+    """Who has flapped is on probation, ten minutes at most (`mesh.trust`), and then trusted at its next echo."""
     queues_s: float = 5.0
     """A rumour leaves the queue after some gossip rounds."""
     health_s: float = 60.0
