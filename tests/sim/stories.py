@@ -1,5 +1,7 @@
 """Directed scenarios without clients: each leads membership through one kind of trouble after another."""
 
+import attrs
+
 from sim.fault import Fault, Strike
 from sim.faults import (
     Amnesia,
@@ -23,6 +25,7 @@ from sim.faults import (
     UdpCut,
 )
 from sim.scenario import Scenario
+from sim.world import WorldOptions
 
 Story = tuple[int, float, tuple[tuple[float, Fault], ...]]
 """Nodes, the end of all faults, and the faults."""
@@ -86,6 +89,12 @@ STORIES: dict[str, Story] = {
             (22.0, Restart("node-1")),
         ),
     ),
+    "robin": (
+        4,
+        16.0,
+        ((3.0, Crash("node-2", power=True)), (8.0, Restart("node-2")), (10.0, Pause("node-3", 3.0))),
+    ),
+    "full": (5, 16.0, tuple((3.0 + 2.5 * turn, Amnesia("node-4", 0.3)) for turn in range(5))),
     "trio": (
         3,
         24.0,
@@ -106,9 +115,21 @@ STORIES: dict[str, Story] = {
 }
 
 
+OPTIONS = {
+    "robin": {"shared_probing": False},
+    "full": {"members_max": 6},
+}
+"""What is different in the options of some."""
+
+
 def story(name: str, seed: int = 1) -> Scenario:
     """Build one of them."""
     nodes, end_s, faults = STORIES[name]
     names = tuple(f"node-{index}" for index in range(nodes))
     strikes = tuple(Strike(at, fault) for at, fault in faults)
-    return Scenario(name, seed, nodes, 1, (), strikes, end_s, names, crashed=names, exam=True)
+    options = WorldOptions()
+    swim = attrs.evolve(options.node.swim, **OPTIONS.get(name, {}))
+    options = attrs.evolve(options, node=attrs.evolve(options.node, swim=swim))
+    return Scenario(
+        name, seed, nodes, 1, (), strikes, end_s, names, crashed=names, exam=name != "full", options=options
+    )
