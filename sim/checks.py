@@ -32,7 +32,7 @@ SAFETY: dict[str, str] = {
     "false_death": "nobody who runs is declared dead by those who have met it",
     "peace": "twenty seconds after the healing nobody who runs is declared dead, whatever came before",
     "death_cause": "a death has a failed round or a lost link of one's own, and accusers who have lived",
-    "fair_trial": "the first to declare a death has waited for the least suspicion",
+    "fair_trial": "nobody is declared dead before the least suspicion has passed since the first doubt",
     "deaf_verdict": "who has heard nobody for a while declares nobody dead",
     "quarantine_fresh": "a quarantine ends only if its subject has spoken since it began",
     "flight_forward": "a flight's log only grows, its attempts only rise, its end is final",

@@ -136,15 +136,18 @@ def _is_of(host: "Host", core: tuple[str, ...]) -> bool:
 
 def _is_lost(host: "Host") -> bool:
     """Whether nobody can find it and it can find nobody: it said goodbye, or all have moved meanwhile."""
-    found = any(seed in host.world.network.hosts for seed in host.seeds)
-    return host.astray and not found and (host.farewell or host.moved)
+    there = (host.world.network.hosts.get(seed) for seed in host.seeds)
+    found = any(seed is not None and not seed.beyond for seed in there)
+    unknown = host.astray and (host.farewell or host.moved)
+    return not found and (unknown or host.newcomer)
 
 
 def _mend(host: "Host", seeds: tuple[Address, ...]) -> None:
     host.mend()
     host.resume()
-    if host.copied or _is_lost(host):
+    lost = _is_lost(host)
+    if host.copied or lost:
         host.crash()
         host.astray, host.seeds = False, tuple(seed for seed in seeds if seed != host.address)
-    if host.core is None and not host.newcomer:
+    if host.core is None and (lost or not host.newcomer):
         host.start()

@@ -93,6 +93,8 @@ class World:
         """Every address that a host has or had."""
         self.buried: dict[Identity, float] = {}
         """When somebody first declared each life dead."""
+        self.doubted: dict[Identity, float] = {}
+        """When somebody first held each account suspect."""
         self.lives: dict[str, list[Host]] = {}
         """The hosts of each node id, once for each life, the last one at the end."""
         self.watch: Callable[[float], None] = lambda _time: None

@@ -53,6 +53,8 @@ class AccountCheck:
             self._moved(host, old, new)
         self._one_truth(host, new)
         self._own_word(host, new)
+        if new.liveness is Liveness.SUSPECT:
+            host.world.doubted.setdefault(new.identity, host.world.time)
         if new.liveness is Liveness.DEAD and old is not None:
             self._false_death(host, new)
         if new.liveness is Liveness.LEFT and (new.node, new.identity.generation) not in self._goodbyes:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mesh.effects import Effect, Report
-from mesh.identity import Identity
 from mesh.member import Liveness, Member
 from sim.safety.life import SLOWEST, Life, life, object_to
 
@@ -28,8 +27,6 @@ class Judge:
 
     quarantined: dict[str, float] = attrs.Factory(dict)
     """Since when, by node."""
-    suspected: dict[Identity, float] = attrs.Factory(dict)
-    """Since when, by the account that is doubted."""
     liveness: dict[str, Liveness] = attrs.Factory(dict)
 
 
@@ -57,8 +54,6 @@ class VerdictCheck:
     def _look(self, host: "Host", judge: Judge, row: Member, doubted: set[str]) -> None:
         was = judge.liveness.get(row.node)
         judge.liveness[row.node] = row.liveness
-        if row.liveness is Liveness.SUSPECT:
-            judge.suspected.setdefault(row.identity, host.world.time)
         held = row.node in judge.quarantined or row.name in doubted
         if row.liveness is Liveness.DEAD and was in (Liveness.ALIVE, Liveness.SUSPECT) and not held:
             object_to(
@@ -79,7 +74,7 @@ class VerdictCheck:
             object_to(host, "death_cause", f"{name} was declared dead with accusers {accusers}")
         row = host.core.swim.member(str(fields["node"]))
         if row is not None and needs_hearing:
-            self._tried_fairly(host, judge, row)
+            self._tried_fairly(host, row)
 
     def _not_deaf(self, host: "Host", name: str) -> None:
         live = sum(row.is_live for row in host.core.swim.members())
@@ -91,7 +86,7 @@ class VerdictCheck:
             message = f"declared {name} dead after {silent_s:.2f} s without hearing anybody"
             object_to(host, "deaf_verdict", message)
 
-    def _tried_fairly(self, host: "Host", judge: Judge, row: Member) -> None:
+    def _tried_fairly(self, host: "Host", row: Member) -> None:
         """The first to declare a death has waited for the least suspicion; others may follow its word."""
         world = host.world
         if row.identity in world.buried:
@@ -99,7 +94,7 @@ class VerdictCheck:
         world.buried[row.identity] = world.time
         options = host.core.swim.options
         least_s = options.suspicion_factor * options.probe_period_s * SLOWEST
-        waited_s = world.time - judge.suspected.get(row.identity, world.time)
+        waited_s = world.time - world.doubted.get(row.identity, world.time)
         if waited_s < least_s - ROUNDING_S:
             message = f"{row.name} had {waited_s:.2f} s to refute, at least {least_s:.2f} s are due"
             object_to(host, "fair_trial", message)

@@ -46,7 +46,7 @@ def again(world: "World", seconds: float, act: Callable[[], None], every_s: floa
 class Liar:
     """A member says of another, in everybody's name, that it is suspect, dead or left; the other is well."""
 
-    breaks: ClassVar = ("own_word", "left_itself")
+    breaks: ClassVar = ("own_word", "left_itself", "fair_trial")
     liar: str
     victim: str
     lie: str
@@ -80,7 +80,7 @@ class Liar:
 class RumourFlood:
     """A member gives a new account of itself many times a second."""
 
-    breaks: ClassVar = ("own_word",)
+    breaks: ClassVar = ("own_word", "own_age")
     liar: str
     per_s: float
     for_s: float

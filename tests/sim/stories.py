@@ -24,6 +24,7 @@ from sim.faults import (
     TcpCut,
     UdpCut,
 )
+from sim.liveness import Bounds
 from sim.scenario import Scenario
 from sim.world import WorldOptions
 
@@ -130,6 +131,5 @@ def story(name: str, seed: int = 1) -> Scenario:
     options = WorldOptions()
     swim = attrs.evolve(options.node.swim, **OPTIONS.get(name, {}))
     options = attrs.evolve(options, node=attrs.evolve(options.node, swim=swim))
-    return Scenario(
-        name, seed, nodes, 1, (), strikes, end_s, names, crashed=names, exam=name != "full", options=options
-    )
+    scenario = Scenario(name, seed, nodes, 1, (), strikes, end_s, names, crashed=names, options=options)
+    return attrs.evolve(scenario, exam=name != "full", bounds=Bounds(trust_s=90.0))
