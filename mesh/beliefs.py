@@ -51,7 +51,7 @@ from mesh.voice import Voice
 CONTROLS = 3
 """Others who are pinged after a look, where nothing is lost; 1 / (1 - loss) times as many where it is."""
 DEAF_PERIODS = 2.0
-"""How long to wait for an echo before looking again, or noticing that we are alone."""
+"""How long who is deaf waits before looking again, or noticing that it is alone; others wait a verdict."""
 
 
 @attrs.frozen
@@ -222,7 +222,8 @@ class Beliefs:
         if not self._options.two_verdicts:
             return 0.0
         asks = self._detector.loss.look_asks if self._options.loss_scaling else 1
-        return self._detector.verdict_s(node, self._loads.lag_s(node), asks)
+        look_s = self._detector.verdict_s(node, self._loads.lag_s(node), asks)
+        return look_s / self._detector.health.multiplier
 
     def _listen(self, now: Now, failed: Inquest) -> None:
         """The look has failed: is it we who are deaf? Ask a few others."""
@@ -242,9 +243,10 @@ class Beliefs:
 
     def _ask_others(self, now: Now, suspect: str) -> None:
         """Ping a few others, to know whether we hear; who has been deaf for long waits for its turns."""
-        self._agenda.set(CaseKey(suspect), now.mono + DEAF_PERIODS * self._options.probe_period_s)
         if self._detector.loss.is_deaf:
+            self._agenda.set(CaseKey(suspect), now.mono + DEAF_PERIODS * self._options.probe_period_s)
             return
+        self._agenda.set(CaseKey(suspect), now.mono + self._options.verdict_min_s)
         count = math.ceil(CONTROLS * self._detector.loss.stretch)
         for peer in self._members.sample(count, (suspect, *self._detector.quarantined)):
             self.probe(now, peer.node)

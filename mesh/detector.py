@@ -196,13 +196,16 @@ class Detector:
         return [self._ping(probe, target)]
 
     def insist(self, now: Now, target: Member, lag_s: float, asks: int) -> list[Finding]:
-        """Begin a round of at least `asks` asks, or make the open one as patient."""
+        """Begin a round of `asks` asks, or let the open one go on for as many.
+
+        Our own health does not stretch it: whether we hear is proved before and after (`mesh.inquest`).
+        """
+        found = self.start(now, target, lag_s, asks)
         probe = self.round_with(target.node)
-        if probe is None:
-            return self.start(now, target, lag_s, asks)
-        probe.insist(now.mono, asks, self.verdict_s(target.node, lag_s, asks))
+        assert probe is not None, "a round is open now"
+        probe.insist(now.mono, asks, self.verdict_s(target.node, lag_s, asks) / self.health.multiplier)
         self._agenda.set(RoundKey(probe.nonce), probe.deadline_at)
-        return []
+        return found
 
     def round_due(self, now: Now, nonce: int) -> list[Finding]:
         """A round's deadline has passed."""

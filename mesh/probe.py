@@ -119,9 +119,10 @@ class Probe:
 
     def insist(self, now_mono: float, asks: int, verdict_s: float) -> None:
         """Go on for `verdict_s` from now, with so many more asks."""
-        self.verdict_s = max(self.verdict_s, now_mono - self.started_at + verdict_s)
+        self.verdict_s = now_mono - self.started_at + verdict_s
         self.asks = max(self.asks, self.asked + asks - 1)
         self.asked_at = max(self.asked_at, now_mono)
+        self.timeout_s = min(self.timeout_s, verdict_s / 2)
         self.spacing_s = max(0.0, verdict_s - 2 * self.timeout_s) / asks
 
     def nacked(self, source: str) -> None:
