@@ -10,13 +10,17 @@ about doubt:
     SUSPECT  ALIVE    its own account with a higher incarnation
     SUSPECT  DEAD     the suspicion timeout passes, and the last look (`mesh.inquest`) finds it silent;
                       or it is quarantined here, unheard of late, and somebody says so
-    any      LEFT     its own goodbye
+    any      LEFT     its own goodbye, from itself
+    live     LEFT     its goodbye, told by another, and our look at it fails (`mesh.goodbye`)
+    DEAD     LEFT     its goodbye, told by another: there is nobody to look at
     DEAD     ALIVE    its own account with a higher incarnation: a healed partition, or a new life
 
 Invariants:
 - nobody is dead here on hearsay: each death needs a failed round, or a lost link, of our own,
   so the merge of two halves of a mesh kills nobody. Whom we have never met is the exception:
   it is remembered as dead, pinged now and then, and free to refute;
+- nobody has left here on hearsay either: a goodbye that another tells is believed, and passed on, after a failed
+  look of our own. An operator's word that somebody is to be forgotten is such hearsay too;
 - nobody is declared dead by a node that does not, at that moment, send and hear (meshes of two
   apart, which wait for the longest timeout);
 - who hears nobody at all for `alone_s` is alone, as far as it can know: it holds its suspects dead, tells
@@ -35,6 +39,7 @@ import attrs
 from mesh.agenda import Agenda
 from mesh.detector import Detector, Echoed, Finding, RoundAnswered, RoundFailed, Say
 from mesh.facts import MemberChanged, Quarantined, QuarantineLifted
+from mesh.goodbye import Goodbye
 from mesh.identity import Identity
 from mesh.inquest import Inquest, Stage
 from mesh.load import LoadTable
@@ -82,6 +87,7 @@ class Beliefs:
         self._members = members
         self._cases = cases
         self._inquests: dict[str, Inquest] = {}
+        self._goodbyes: dict[str, Goodbye] = {}
         self._detector = detector
         self._loads = loads
         self._voice = voice
@@ -125,8 +131,8 @@ class Beliefs:
                 case _:
                     assert_never(finding)
 
-    def learn(self, now: Now, update: Update) -> None:
-        """Merge an account of another node that somebody sent."""
+    def learn(self, now: Now, update: Update, own_word: bool = False) -> None:
+        """Merge an account of another node that somebody sent. `own_word`: it came from its subject."""
         new = update.member
         assert new.node != self._me, "only we give an account of ourselves"
         if new.liveness is Liveness.SUSPECT:
@@ -135,11 +141,20 @@ class Beliefs:
             self._accuse(now, attrs.evolve(new, liveness=Liveness.SUSPECT), update.accusers)
             if new.node not in self._inquests:
                 self._look(now, new.node)
+        elif new.liveness is Liveness.LEFT and not own_word and self._is_hearsay(new):
+            self._hear_goodbye(now, new)
         else:
             case = self._cases.get(new.node)
             if self._apply(now, new) and new.liveness is Liveness.DEAD:
                 accusers = case.accusers if case is not None else update.accusers
                 self._detector.note(now, new.node, "dead", "others say so", accusers)
+
+    def dismiss(self, now: Now, gone: Member) -> None:
+        """An operator has a member forgotten: at once if it is gone, after a failed look if it seems to live."""
+        if self._is_hearsay(gone):
+            self._hear_goodbye(now, gone, ours=True)
+        elif self._apply(now, gone):
+            self._voice.report("forgotten", node=gone.node, name=gone.name)
 
     @property
     def _judges(self) -> bool:
@@ -160,6 +175,7 @@ class Beliefs:
     def forgive(self, gap_s: float) -> None:
         """This process was away for `gap_s`; the agenda has been shifted by as much."""
         self._inquests.clear()
+        self._goodbyes = {node: goodbye.deaf() for node, goodbye in self._goodbyes.items()}
         for case in tuple(self._cases.values()):
             self._keep_case(case.shifted(gap_s))
 
@@ -182,7 +198,8 @@ class Beliefs:
         )
         inquest = self._inquests.get(row.node)
         if inquest is None or inquest.identity != row.identity:
-            self._unanswered(now, row)
+            if not self._goodbye_unanswered(now, failed):
+                self._unanswered(now, row)
         elif self._members.live <= 2 or failed.refused:
             self._bury(now, row, "refused" if failed.refused else "two of us")
         elif inquest.stage is Stage.LOOK:
@@ -209,8 +226,12 @@ class Beliefs:
             return
         self._inquests[node] = Inquest(row.identity, Stage.LOOK, now.mono, now.mono)
         self._agenda.cancel(CaseKey(node))
+        self._ask_well(now, row)
+
+    def _ask_well(self, now: Now, row: Member) -> None:
+        """A round with as many asks as loss demands."""
         asks = self._detector.loss.look_asks if self._options.loss_scaling else 1
-        self.weigh(now, self._detector.insist(now, row, self._loads.lag_s(node), asks))
+        self.weigh(now, self._detector.insist(now, row, self._loads.lag_s(row.node), asks))
 
     def _hears(self, now: Now) -> bool:
         """Whether pings of ours are answered; two nodes have nobody else to ask."""
@@ -247,8 +268,11 @@ class Beliefs:
             self._agenda.set(CaseKey(suspect), now.mono + DEAF_PERIODS * self._options.probe_period_s)
             return
         self._agenda.set(CaseKey(suspect), now.mono + self._options.verdict_min_s)
+        self._ping_others(now, suspect)
+
+    def _ping_others(self, now: Now, but: str) -> None:
         count = math.ceil(CONTROLS * self._detector.loss.stretch)
-        for peer in self._members.sample(count, (suspect, *self._detector.quarantined)):
+        for peer in self._members.sample(count, (but, *self._detector.quarantined)):
             self.probe(now, peer.node)
 
     def _can_hear(self, now: Now, sent_at: float) -> None:
@@ -263,9 +287,93 @@ class Beliefs:
                 self._reprieve(now, node)
             elif inquest.stage is Stage.HEAR:
                 self._bury(now, row, "silent")
+        if self._goodbyes:
+            self._settle_goodbyes(now, sent_at)
+
+    def _is_hearsay(self, gone: Member) -> bool:
+        """Whether a goodbye would take from us, on another's word, one whom we hold for a member."""
+        row = self.live_peer(gone.node)
+        return self._judges and row is not None and supersedes(gone, row)
+
+    def _hear_goodbye(self, now: Now, said: Member, ours: bool = False) -> None:
+        """Somebody says that a live peer has left: look at it, before we believe that."""
+        known = self._goodbyes.get(said.node)
+        if known is not None:
+            self._goodbyes[said.node] = known.told_again(said, ours)
+            return
+        inquest = Inquest(said.identity, Stage.DEAF, now.mono, now.mono)
+        self._goodbyes[said.node] = Goodbye(said, inquest, now.mono - (self._voice.age_s or 0.0), ours)
+        self._look_for(now, said.node)
+
+    def _look_for(self, now: Now, node: str) -> None:
+        """Look at who is said to have left, if an echo just came; else first ask others for one."""
+        row = self.live_peer(node)
+        assert row is not None, "a rumour is dropped when its subject is no live peer"
+        if self._heard_just_now(now):
+            self._goodbyes[node] = self._goodbyes[node].looked_at(now.mono)
+            self._ask_well(now, row)
+        elif not self._detector.loss.is_deaf:
+            self._ping_others(now, node)
+
+    def _goodbye_unanswered(self, now: Now, failed: RoundFailed) -> bool:
+        """Our look at who is said to have left has failed. Returns whether there was such a look."""
+        node = failed.target.node
+        goodbye = self._goodbyes.get(node)
+        if goodbye is None or goodbye.inquest.stage is not Stage.LOOK:
+            return False
+        if self._members.live <= 2 or failed.refused or not self._options.control_echo:
+            self._depart(now, node)
+        else:
+            self._goodbyes[node] = goodbye.unanswered(now.mono)
+            self._ping_others(now, node)
+        return True
+
+    def _settle_goodbyes(self, now: Now, sent_at: float) -> None:
+        """A ping of ours, sent at `sent_at`, was answered at once: who was silent until then has left."""
+        for node, goodbye in tuple(self._goodbyes.items()):
+            inquest = goodbye.inquest
+            if sent_at < inquest.since or inquest.stage is Stage.LOOK:
+                continue
+            if inquest.stage is Stage.DEAF:
+                self._look_for(now, node)
+            elif self._detector.heard_since(node, inquest.began_at):
+                self._drop_goodbye(node)
+            else:
+                self._depart(now, node)
+
+    def _depart(self, now: Now, node: str) -> None:
+        """It is said to have left, and our look has failed: it has."""
+        goodbye = self._goodbyes.pop(node)
+        self._voice.age_s = now.mono - goodbye.born_at
+        self._apply(now, goodbye.said)
+        self._voice.age_s = None
+        if goodbye.ours:
+            self._voice.report("forgotten", node=node, name=goodbye.said.name)
+
+    def _drop_goodbye(self, node: str) -> None:
+        goodbye = self._goodbyes.pop(node, None)
+        if goodbye is None:
+            return
+        self._tally.goodbyes_refuted += 1
+        if goodbye.ours:
+            self._voice.report("not_forgotten", node=node, name=goodbye.said.name, reason="it answers")
+
+    def _recheck_goodbye(self, now: Now, change: Change) -> None:
+        """What is believed of its subject has changed: is the rumour void, or the look?"""
+        before, after = change.before, change.after
+        goodbye = self._goodbyes[after.node]
+        if not supersedes(goodbye.said, after):
+            self._drop_goodbye(after.node)
+        elif not after.is_live and goodbye.ours:
+            self._depart(now, after.node)
+        elif not after.is_live:
+            del self._goodbyes[after.node]
+        elif before is not None and before.identity.generation != after.identity.generation:
+            self._look_for(now, after.node)
 
     def _reprieve(self, now: Now, node: str) -> None:
         """It lives: a suspect gets as long again to refute."""
+        self._drop_goodbye(node)
         if self._inquests.pop(node, None) is not None:
             self._keep_case(attrs.evolve(self._cases[node], started_at=now.mono))
 
@@ -273,6 +381,9 @@ class Beliefs:
         if self._options.observer:  # waits until members say so
             self._inquests.pop(row.node, None)
             self._keep_case(attrs.evolve(self._cases[row.node], started_at=now.mono))
+            return
+        if row.node in self._goodbyes and evidence != "alone":
+            self._depart(now, row.node)
             return
         case = self._cases[row.node] = self._cases[row.node].confirmed_by((self._me,))
         accused_by = case.accusers
@@ -314,6 +425,8 @@ class Beliefs:
         doubtful = after.liveness is Liveness.SUSPECT or self._detector.is_quarantined(after.node)
         if doubtful and self._options.two_verdicts and self._me not in accusers:
             self.probe(now, after.node)
+        if after.node in self._goodbyes:
+            self._recheck_goodbye(now, change)
 
     def _tell_detector(self, now: Now, change: Change) -> None:
         before, after = change.before, change.after

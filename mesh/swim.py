@@ -273,15 +273,15 @@ class Swim:
     def forget(self, now: Now, node: str) -> list[Effect | Fact]:
         """Let the mesh forget this life of a member, whatever is still said of it; its next life may return.
 
-        It is held as LEFT at its generation's last incarnation, which nothing said of that generation tops.
+        It is held as LEFT at its generation's last incarnation, which nothing said of that generation tops. One
+        that seems to live is looked at first, here as everywhere: who answers is not forgotten.
         """
         self._wake(now)
         row = self._members.get(node)
         if row is not None and node != self._node and not self._leaving:
             identity = attrs.evolve(row.identity, incarnation=INCARNATION_MAX)
             gone = attrs.evolve(row, identity=identity, liveness=Liveness.LEFT)
-            self._beliefs.learn(now, Update(gone))
-            self._voice.report("forgotten", node=node, name=row.name, was=row.liveness.name.lower())
+            self._beliefs.dismiss(now, gone)
         return self._voice.take()
 
     def heard(self, now: Now, node: str) -> list[Effect | Fact]:
@@ -335,7 +335,7 @@ class Swim:
     def _accept(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:
         self._tally.unknown_items += packet.unknown
         if packet.updates and not self._leaving:
-            self._learn(now, packet)
+            self._learn(now, packet, source)
         self._hear_loads(now, packet)
         if packet.message.source == self._node:
             self._myself.mirrored(now, packet.message, source)
@@ -343,7 +343,7 @@ class Swim:
             self._beliefs.weigh(now, self._detector.heard(now, packet.message.source))
             self._answer(now, packet, source, reliable)
 
-    def _learn(self, now: Now, packet: Packet) -> None:
+    def _learn(self, now: Now, packet: Packet, source: Address) -> None:
         """Merge the accounts of a packet, and then look at what it says of us."""
         returned = self._members.returned
         self._voice.quiet = is_bulk(packet)
@@ -352,13 +352,18 @@ class Swim:
             if not self._is_plausible(update.member):
                 self._tally.implausible += 1
             elif update.member.node != self._node:
-                self._beliefs.learn(now, update)
+                self._beliefs.learn(now, update, self._is_own_word(update.member, packet, source))
         self._voice.quiet, self._voice.age_s = False, None
         for update in packet.updates:
             if update.member.node == self._node and self._is_plausible(update.member):
                 self._myself.hear(now, update.member)
         if self._members.returned != returned and self._reunion.met(now):
             self._reconciler.urge(now, packet.message.source)
+
+    def _is_own_word(self, new: Member, packet: Packet, source: Address) -> bool:
+        """Whether it comes from its subject, from where we know that to be."""
+        known = self._members.get(new.node)
+        return packet.message.source == new.node and known is not None and known.address == source
 
     def _is_plausible(self, new: Member) -> bool:
         known = self._members.get(new.node)

@@ -21,6 +21,7 @@ class Tally:
     suspicions: int = 0
     deaths: int = 0
     refutations: int = 0
+    goodbyes_refuted: int = 0
     quarantines: int = 0
     pauses: int = 0
     syncs: int = 0
@@ -63,6 +64,8 @@ class SwimStatistics:
     """Members that this node declared dead."""
     refutations: int
     """Doubts about ourselves answered with a higher incarnation."""
+    goodbyes_refuted: int
+    """Goodbyes told by others whose subjects answered: somebody lies, or is mistaken."""
     quarantines: int
     pauses: int
     """Pauses of this process that it noticed and forgave."""

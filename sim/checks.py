@@ -29,7 +29,7 @@ SAFETY: dict[str, str] = {
     "strangers": "nobody is in a table who never lived",
     "left_itself": "who has left said so itself",
     "digest_truth": "equal view digests mean equal live views, and equal views equal digests",
-    "false_death": "nobody who runs is declared dead by those who have met it",
+    "false_death": "nobody who runs is declared dead by those who have met it, nor departed without its own goodbye",
     "peace": "twenty seconds after the healing nobody who runs is declared dead, whatever came before",
     "death_cause": "a death has a failed round or a lost link of one's own, and accusers who have lived",
     "fair_trial": "nobody is declared dead before the least suspicion has passed since the first doubt",

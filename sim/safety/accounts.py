@@ -58,6 +58,8 @@ class AccountCheck:
         if new.liveness is Liveness.DEAD and old is not None:
             self._false_death(host, new)
         if new.liveness is Liveness.LEFT and (new.node, new.identity.generation) not in self._goodbyes:
+            if old is not None:
+                self._false_death(host, new)
             object_to(host, "left_itself", f"{new.name} has left, and has never said so")
 
     def _moved(self, host: "Host", old: Member, new: Member) -> None:
@@ -98,9 +100,9 @@ class AccountCheck:
         if not runs or row.identity.generation != subject.core.me.identity.generation:
             world.reach("true_death")
             return
-        object_to(host, "false_death", f"{row.name} runs, and is declared dead")
+        object_to(host, "false_death", f"{row.name} runs, and is held {row.liveness.name}")
         if world.healed_at is not None and world.time > world.healed_at + PEACE_S:
-            object_to(host, "peace", f"{row.name} is declared dead although all faults are over")
+            object_to(host, "peace", f"{row.name} is held {row.liveness.name} although all faults are over")
 
     def _digest(self, host: "Host", rows: tuple[Member, ...]) -> None:
         """Hold every digest against every view of the whole run."""

@@ -175,14 +175,6 @@ def test_who_is_forgotten_stays_so_whatever_is_said_and_may_begin_anew():
     assert crowd.run_until(crowd.converged, 3.0) is not None
 
 
-def test_one_that_runs_and_is_forgotten_comes_back_in_its_next_life():
-    crowd = formed(5)
-    crowd.call(1, "forget", crowd.node(2))
-    assert crowd.run_until(lambda: crowd.everybody_sees(2, Liveness.LEFT), 1.0) is not None
-    assert crowd.run_until(crowd.converged, 5.0) is not None
-    assert crowd.core(1).member(crowd.node(2)).identity.generation == 2
-
-
 def test_a_stranger_and_ourselves_cannot_be_forgotten():
     crowd = formed(3)
     for node in (crowd.node(1), "0123456789abcdef", "nonsense"):

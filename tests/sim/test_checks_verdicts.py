@@ -76,6 +76,17 @@ def test_death_cause_catches_a_death_on_hearsay(monkeypatch: pytest.MonkeyPatch)
     assert caught(lie, requests=(), excused=("false_death",)) == "death_cause"
 
 
+def test_false_death_catches_a_goodbye_on_hearsay(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Beliefs, "_is_hearsay", lambda self, gone: False)
+    lie = (3.0, Liar("node-1", "node-4", "left", 0, 1.0))
+    assert caught(lie, requests=()) == "false_death"
+
+
+def test_a_goodbye_on_hearsay_that_is_looked_at_is_no_false_death():
+    lies = [(3.0, Liar("node-1", "node-4", "left", ahead, 2.0)) for ahead in (0, 1, 7)]
+    assert caught(*lies, requests=()) == ""
+
+
 def test_fair_trial_catches_a_suspicion_that_ends_at_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("mesh.beliefs.suspicion_min_s", lambda *_: 0.01)
     assert caught(POWER, requests=()) == "fair_trial"

@@ -1,0 +1,56 @@
+"""A goodbye of a member that somebody else tells us: heard, and not yet believed.
+
+Theory of operation. A goodbye that comes from its own subject, from where that subject is known to be, is
+believed at once. Told by another it may be a lie, so that its subject is looked at first, and the rumour is passed
+on only once it is believed. The stages are those of the last look before a death (`mesh.inquest`):
+
+    stage   moved by                                              to        what the owner does
+    (none)  somebody says that a live peer has left, and a ping   LOOK      a round with as many asks as loss
+            of ours was just answered                                       demands
+    (none)  the same, and none was                                DEAF      ping a few others; where loss says that we
+                                                                            are deaf, nothing: turns to probe go on
+    DEAF    an echo                                               LOOK      a round, as above
+    LOOK    it lives: an answer, a helper's ack, any traffic      (none)    it stays what it was
+    LOOK    the round fails, and its machine refused              (none)    left: its process is gone
+    LOOK    the round fails                                       HEAR      ping a few others
+    HEAR    it lives: any traffic since the look began            (none)    it stays what it was
+    HEAR    an echo of a later ping                               (none)    left
+    any     its own account, which the rumour does not top        (none)    the rumour is void
+
+A process that says goodbye answers no more, so that the look costs a true goodbye one round. At most one rumour
+is kept of each live peer, the one that stands highest.
+"""
+
+import attrs
+
+from mesh.inquest import Inquest, Stage
+from mesh.member import Member, merge
+
+
+@attrs.frozen
+class Goodbye:
+    """One rumour. Times are monotonic seconds."""
+
+    said: Member
+    """The account that is rumoured, LEFT."""
+    inquest: Inquest
+    born_at: float
+    """When it was first said, as far as is known."""
+    ours: bool = False
+    """Whether an operator of this node has said it: he is told what became of it."""
+
+    def told_again(self, said: Member, ours: bool) -> "Goodbye":
+        """The rumour with this account, if it stands higher; the look goes on."""
+        return attrs.evolve(self, said=merge(said, self.said), ours=self.ours or ours)
+
+    def looked_at(self, now_s: float) -> "Goodbye":
+        """The look begins (again)."""
+        return attrs.evolve(self, inquest=Inquest(self.said.identity, Stage.LOOK, now_s, now_s))
+
+    def unanswered(self, now_s: float) -> "Goodbye":
+        """The look has failed."""
+        return attrs.evolve(self, inquest=self.inquest.failed(now_s))
+
+    def deaf(self) -> "Goodbye":
+        """This process was away: the look begins anew once it hears."""
+        return attrs.evolve(self, inquest=attrs.evolve(self.inquest, stage=Stage.DEAF))
