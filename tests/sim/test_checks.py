@@ -122,6 +122,7 @@ def test_one_truth_catches_two_accounts_of_one_age():
 
 def test_deaf_verdict_catches_who_buries_others_from_within_a_hole(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Beliefs, "_hears", lambda self, now: True)
+    monkeypatch.setattr(Beliefs, "_heard_just_now", lambda self, now: True)
 
     def bury(self: Beliefs, now: Now, failed: Inquest) -> None:
         self._bury(now, self.live_peer(failed.identity.node), "silent")
