@@ -28,6 +28,7 @@ SAFETY: dict[str, str] = {
     "one_truth": "one set of facts per (id, generation, incarnation) in the whole world",
     "strangers": "nobody is in a table who never lived",
     "left_itself": "who has left said so itself",
+    "ledger": "whatever is opened was sealed by a holder of the key, once; no nonce is used twice",
     "digest_truth": "equal view digests mean equal live views, and equal views equal digests",
     "false_death": "nobody who runs is declared dead by those who have met it, nor departed without its own goodbye",
     "peace": "twenty seconds after the healing nobody who runs is declared dead, whatever came before",

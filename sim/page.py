@@ -116,7 +116,8 @@ def _head(name: str, result: Result, figures: dict[str, Any]) -> str:
     return (
         f"<h1>{escape(name)}</h1>{verdict}"
         f'<p class="dim">{figures["nodes"]} nodes, {figures["workers"]} with an engine;'
-        f" {escape(figures['configuration'])}; {figures['virtual_s']:g} virtual seconds</p>"
+        f" {escape(figures['configuration'])}; {'sealed' if figures['sealed'] else 'clear'} datagrams;"
+        f" {figures['virtual_s']:g} virtual seconds</p>"
         f"<p>replay: <code>{escape(figures['replay'])}</code></p>"
         f'<p class="dim">trace digest <code>{figures["trace_digest"]}</code></p>'
     )

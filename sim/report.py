@@ -94,6 +94,7 @@ def report(result: Result, journal: Journal, replay: str = "") -> dict[str, Any]
         "nodes": scenario.nodes,
         "workers": scenario.workers,
         "configuration": describe(scenario.options.node),
+        "sealed": scenario.sealed,
         "virtual_s": round(world.time, 6),
         "events": world.events,
         "trace_digest": world.trace.digest(),

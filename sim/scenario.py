@@ -14,6 +14,7 @@ from sim.checks import safety
 from sim.exam import examine
 from sim.fault import Strike, excused, plan, recover
 from sim.liveness import Bounds, judge, settle
+from sim.sealed import world_of
 from sim.workload import Request, begin
 from sim.world import Violation, World, WorldOptions
 
@@ -41,6 +42,8 @@ class Scenario:
     bounds: Bounds = Bounds()
     exam: bool = False
     """Whether the healed mesh must show what it can do (`sim.exam`)."""
+    sealed: bool = False
+    """Whether every datagram is sealed, and the ledger kept (`sim.sealed`)."""
     excused: tuple[str, ...] = ()
     """Checks that say nothing about this run, beside those that its faults break by their nature."""
 
@@ -82,7 +85,8 @@ def run(
     `watch` is called with the virtual time now and then; `listen` with the world before it begins, to
     attach whoever observes it (`sim.journal`). Neither may change what happens.
     """
-    world = World(scenario.seed, scenario.options, safety())
+    sealed = world_of if scenario.sealed else World
+    world = sealed(scenario.seed, scenario.options, safety())
     world.watch = watch
     world.excused = excused(scenario.strikes) | frozenset(scenario.excused)
     listen(world)

@@ -4,6 +4,7 @@
     seed = 7                     # optional, 0
     nodes = 6                    # node-0 .. node-5
     workers = 4                  # the last ones have an engine; optional: all but two
+    sealed = true                # whether every datagram is sealed; optional, false
     heal_at_s = 20.0             # when faults are undone and liveness is asked for
     preset = "lan"               # local, lan or wan; optional: local
     knobs = { "swim.probe_period_s" = 0.5 }
@@ -54,9 +55,9 @@ NODES_MAX = 1024
 HEAL_AT_S_MAX = 86_400.0
 
 KEYS = frozenset(
-    "name seed nodes workers heal_at_s preset knobs network workload request fault expect bounds".split()
+    "name seed nodes workers sealed heal_at_s preset knobs network workload request fault expect bounds".split()
 )
-ELSEWHERE = frozenset("name seed nodes workers requests strikes faults_end_s options bounds".split())
+ELSEWHERE = frozenset("name seed nodes workers sealed requests strikes faults_end_s options bounds".split())
 EXPECT = frozenset(types_of(Scenario)) - ELSEWHERE
 """What a scenario says of itself beside what happens in it."""
 KINDS = {kind.__name__: kind for kind in FAULTS}
@@ -88,6 +89,7 @@ def load(text: str, name: str = "scenario") -> Scenario:
         requests=_requests(table, seed, names, heal_at_s),
         strikes=tuple(_strike(each, names) for each in _tables(table, "fault")),
         faults_end_s=heal_at_s,
+        sealed=fit(table.get("sealed", False), bool, "sealed"),
         options=WorldOptions(_options(table), make(Rule, _table(table, "network"), "[network]", _PLAIN)),
         bounds=make(Bounds, _table(table, "bounds"), "[bounds]"),
         **_expectations(expect, names),
@@ -190,6 +192,7 @@ def dump(scenario: Scenario) -> str:
                 "seed": scenario.seed,
                 "nodes": scenario.nodes,
                 "workers": scenario.workers,
+                "sealed": scenario.sealed,
                 "heal_at_s": scenario.faults_end_s,
                 "preset": name,
             }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from mesh.effects import Address, Effect
+from mesh.effects import Address, Effect, SendDatagram
 from mesh.envelope import HEADER_BYTES
 from mesh.keyring import Keyring, MeshKey
 from mesh.member import Member
@@ -18,6 +18,7 @@ from mesh.now import Now
 from mesh.seal import Received, Seal, SealOptions
 from node.core import NodeCore, NodeOptions
 from sim.stream import random_of
+from sim.world import Check, World, WorldOptions
 
 if TYPE_CHECKING:
     from sim.host import Host
@@ -59,7 +60,9 @@ class Ledger:
         self.opened.add(header)
 
     def after(self, host: "Host", effects: list[Effect]) -> None:
-        """Fail the run at the first breach."""
+        """Fail the run at the first breach. The last check of a world, as it forgets what was said."""
+        if host.core is not None and isinstance(host.core.seal, LedgerSeal):
+            host.core.seal.said.clear()
         if self.wrong:
             host.world.fail("ledger", self.wrong[0])
 
@@ -68,9 +71,16 @@ class LedgerSeal(Seal):
     """A seal that keeps the ledger."""
 
     ledger: Ledger
+    said: list[SendDatagram]
+    """What the core has given to be sealed by the input that is handled, for checks that read packets."""
 
     def send(self, now: Now, address: Address, packet: bytes) -> list[Effect]:
         """As `Seal.send`."""
+        self.said.append(SendDatagram(address, packet))
+        return self.forge(now, address, packet)
+
+    def forge(self, now: Now, address: Address, packet: bytes) -> list[Effect]:
+        """Seal what the core has not said: a member that lies does so under its own seal."""
         effects = super().send(now, address, packet)
         self.ledger.note_made(effects)
         return effects
@@ -99,7 +109,28 @@ def sealed(
     ) -> NodeCore:
         seal = LedgerSeal(options, rng.randbytes) if ledger is not None else Seal(options, rng.randbytes)
         if ledger is not None:
-            seal.ledger = ledger
+            seal.ledger, seal.said = ledger, []
         return build(me, models, node, rng, seal=seal, **more)
 
     return core
+
+
+def world_of(seed: int, options: WorldOptions, checks: tuple[Check, ...]) -> World:
+    """Return a world in which everybody seals with one key, and the ledger is kept."""
+    ledger = Ledger()
+    core = sealed(SealOptions(keyring_of(seed, 1)), ledger, options.core)
+    return World(seed, attrs.evolve(options, core=core), (*checks, ledger))
+
+
+def said_in_clear(host: "Host", effects: list[Effect]) -> list[Effect]:
+    """Return what a host says, as its core said it, before it was sealed."""
+    seal = host.core.seal if host.core is not None else None
+    return [*seal.said] if isinstance(seal, LedgerSeal) else effects
+
+
+def forged(host: "Host", address: Address, packet: bytes) -> list[Effect]:
+    """Return the datagrams with which a host says what its core has not: sealed, if it seals."""
+    seal = host.core.seal if host.core is not None else None
+    if seal is None:
+        return [SendDatagram(address, packet)]
+    return seal.forge(host.now(), address, packet) if isinstance(seal, LedgerSeal) else []

@@ -260,6 +260,7 @@ def _plainer(scenario: Scenario) -> Iterator[Change]:
     """Yield changes that make one thing plain; each gives None where it makes no difference any more."""
     yield _plain_network
     yield _plain_options
+    yield lambda now: attrs.evolve(now, sealed=False)
     yield lambda now: attrs.evolve(now, core=tuple(f"node-{index}" for index in range(now.nodes)))
     yield lambda now: attrs.evolve(now, workers=min(1, now.workers))
     for place in range(len(scenario.requests)):

@@ -28,6 +28,9 @@ BEGIN_S = 3.0
 KINDS_MAX = 8
 """Most kinds of fault that one scenario meets."""
 
+SEALED_SHARE = 1 / 3
+"""Part of all scenarios in which every datagram is sealed; drawn apart, so that nothing else depends on it."""
+
 HONEST = (
     "failed:no_worker",
     "failed:too_many_moves",
@@ -69,6 +72,7 @@ def draw(seed: int, nodes: int | None = None, seconds: float = 12.0, keep_trace:
         crashed=() if spared else names,
         may_fail=HONEST,
         exam=True,
+        sealed=random_of(seed, "swarm sealed").random() < SEALED_SHARE,
         options=WorldOptions(_node_options(rng), rng.choice(NETWORKS), keep_trace=keep_trace),
     )
 

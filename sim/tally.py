@@ -28,6 +28,8 @@ class Tally:
     """How often each state was reached, or event was told."""
     outcomes: tuple[tuple[str, int], ...] = ()
     moves: int = 0
+    sealed: bool = False
+    """Whether every datagram was sealed."""
 
 
 def tally(scenario: Scenario) -> Tally:
@@ -48,6 +50,7 @@ def tally(scenario: Scenario) -> Tally:
         tuple(journal.counts.items()),
         tuple(result.outcomes.items()),
         sum(client.moves for client in world.clients),
+        scenario.sealed,
     )
 
 

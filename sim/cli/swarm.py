@@ -149,8 +149,9 @@ def summary(done: Sequence[Tally], wanted: int, real_s: float, kinds: Sequence[t
     never = [kind.__name__ for kind in kinds if kind.__name__ not in bitten]
     failed = [str(each.seed) for each in done if each.check]
     stopped = "" if len(done) == wanted else f" of {wanted} (stopped)"
+    sealed, events = sum(each.sealed for each in done), sum(each.events for each in done)
     lines = [
-        f"{len(done)}{stopped} runs, {_pace(virtual_s, real_s)}, {sum(each.events for each in done)} events",
+        f"{len(done)}{stopped} runs, {sealed} sealed, {_pace(virtual_s, real_s)}, {events} events",
         f"faults, by how often they bit: {_listed(bitten)}",
         f"never bit: {', '.join(never) or 'none'}",
         f"states reached: {_listed(sums(each.reached for each in done))}",

@@ -14,6 +14,7 @@ from mesh.messages import Reconcile, Update
 from mesh.relay import TICKETS_MAX
 from sim.network import MTU_BYTES
 from sim.safety.life import Life, life, object_to
+from sim.sealed import said_in_clear
 
 if TYPE_CHECKING:
     from node.core import NodeCore
@@ -133,7 +134,7 @@ class RumourCheck:
         """Count the rumours in what is sent."""
         if not host.watched:
             return
-        for effect in effects:
+        for effect in said_in_clear(host, effects):
             if isinstance(effect, SendDatagram) and len(effect.data) > codec.HEADER_BYTES:
                 self._read(host, effect)
 

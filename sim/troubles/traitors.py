@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import attrs
 
 from mesh import codec
+from mesh.effects import SendDatagram
 from mesh.identity import Identity
 from mesh.load import LoadRecord, ModelLoad
 from mesh.member import Liveness, Member
 from mesh.messages import Gossip, Update
 from sim.fault import Scene, kind_of
+from sim.sealed import forged
 
 if TYPE_CHECKING:
     from sim.host import Host
@@ -33,7 +35,9 @@ def tell(world: "World", liar: "Host", parts: list[bytes], kind: str) -> None:
     for other in list(world.hosts.values()):
         if other is not liar:
             world.bite(kind)
-            world.network.send(liar, other.address, data)
+            for effect in forged(liar, other.address, data):
+                if isinstance(effect, SendDatagram):
+                    world.network.send(liar, effect.address, effect.data)
 
 
 def again(world: "World", seconds: float, act: Callable[[], None], every_s: float = EVERY_S) -> None:

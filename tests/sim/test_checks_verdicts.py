@@ -20,7 +20,7 @@ from sim.checks import SAFETY, safety
 from sim.faults import Crash, Liar
 from sim.liveness import LIVENESS
 from sim.world import Violation, World
-from tests.sim import test_checks, test_checks_liveness, test_records
+from tests.sim import test_checks, test_checks_liveness, test_records, test_sealed
 from tests.sim.planted import CYCLE, KILL, PAUSE, STREAMS, caught, core
 
 POWER = (3.0, Crash("node-3", power=True))
@@ -153,7 +153,11 @@ def test_exception_catches_a_core_that_raises(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_every_check_has_a_bug_that_was_planted_for_it():
-    planted = [name for module in (test_checks, test_checks_liveness, test_records) for name in vars(module)]
+    planted = [
+        name
+        for module in (test_checks, test_checks_liveness, test_records, test_sealed)
+        for name in vars(module)
+    ]
     planted += list(globals())
     said = " ".join(name for name in planted if name.startswith("test_")) + " addresses traffic_budget"
     missing = [check for check in (*SAFETY, *LIVENESS) if check not in said]

@@ -3,9 +3,13 @@
 from collections import Counter
 from pathlib import Path
 
+import attrs
 import pytest
 
-from sim.faults import FAULTS
+from mesh.replay import ReplayWindow
+from sim.fault import Strike
+from sim.faults import FAULTS, Liar
+from sim.rule import Rule
 from sim.scenario import run
 from sim.scenarios import SCENARIOS
 from sim.swarm import draw
@@ -61,6 +65,28 @@ def test_each_named_scenario_holds(name: str):
     result = run(SCENARIOS[name](11, 5, 6.0))
     assert result.violation is None, explained(result)
     assert result.outcomes["done"] > 5
+
+
+def test_a_third_of_all_scenarios_is_sealed_and_the_rest_as_it_was():
+    drawn = [draw(seed) for seed in range(300)]
+    assert sum(scenario.sealed for scenario in drawn) == pytest.approx(100, abs=20)
+    assert [scenario.sealed for scenario in drawn] == [draw(seed).sealed for seed in range(300)]
+
+
+def test_a_sealed_scenario_seals_every_packet_keeps_the_ledger_and_meets_its_liars_sealed(monkeypatch):
+    seed = next(seed for seed in range(100) if draw(seed).sealed)
+    lie = Strike(3.0, Liar("node-0", "node-1", "dead", 1, 1.0))
+    scenario = attrs.evolve(draw(seed, nodes=6, seconds=4.0), strikes=(lie,), exam=False)
+    result = run(scenario)
+    assert result.violation is None, explained(result)
+    ledger = result.world.checks[-1]
+    assert len(ledger.opened) > 100
+    assert result.world.reached["rumour"] >= 3, "packets are read before they are sealed"
+    assert any(host.core.swim.statistics().refutations for host in result.world.running), "the lie was opened"
+    monkeypatch.setattr(ReplayWindow, "is_fresh", lambda window, counter: True)
+    twice = Rule(delay_s=0.001, duplicate=0.5)
+    doubled = attrs.evolve(scenario, options=attrs.evolve(scenario.options, network=twice))
+    assert run(doubled).violation.check == "ledger"
 
 
 def test_a_scenario_is_a_function_of_its_seed():
