@@ -120,7 +120,7 @@ class Beliefs:
                 case RoundFailed():
                     self._round_failed(now, finding)
                 case RoundAnswered():
-                    self._reprieve(now, finding.target.node)
+                    self._reprieve(now, finding.target.node, finding.answered)
                 case Echoed():
                     self._can_hear(now, finding.sent_at)
                 case Quarantined():
@@ -284,7 +284,7 @@ class Beliefs:
             if inquest.stage is Stage.DEAF:
                 self._look(now, node)
             elif inquest.stage is Stage.HEAR and self._detector.heard_since(node, inquest.began_at):
-                self._reprieve(now, node)
+                self._reprieve(now, node, answered=False)
             elif inquest.stage is Stage.HEAR:
                 self._bury(now, row, "silent")
         if self._goodbyes:
@@ -337,7 +337,7 @@ class Beliefs:
             if inquest.stage is Stage.DEAF:
                 self._look_for(now, node)
             elif self._detector.heard_since(node, inquest.began_at):
-                self._drop_goodbye(node)
+                self._look_later(now, node)
             else:
                 self._depart(now, node)
 
@@ -349,6 +349,12 @@ class Beliefs:
         self._voice.age_s = None
         if goodbye.ours:
             self._voice.report("forgotten", node=node, name=goodbye.said.name)
+
+    def _look_later(self, now: Now, node: str) -> None:
+        """It sends, and answers nobody, as one who ends: look again in a period."""
+        if node in self._goodbyes:
+            since = now.mono + self._options.probe_period_s
+            self._goodbyes[node] = self._goodbyes[node].deferred(since)
 
     def _drop_goodbye(self, node: str) -> None:
         goodbye = self._goodbyes.pop(node, None)
@@ -371,9 +377,12 @@ class Beliefs:
         elif before is not None and before.identity.generation != after.identity.generation:
             self._look_for(now, after.node)
 
-    def _reprieve(self, now: Now, node: str) -> None:
-        """It lives: a suspect gets as long again to refute."""
-        self._drop_goodbye(node)
+    def _reprieve(self, now: Now, node: str, answered: bool) -> None:
+        """It lives: a suspect gets as long again to refute; a goodbye is void once it answers."""
+        if answered:
+            self._drop_goodbye(node)
+        else:
+            self._look_later(now, node)
         if self._inquests.pop(node, None) is not None:
             self._keep_case(attrs.evolve(self._cases[node], started_at=now.mono))
 

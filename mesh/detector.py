@@ -72,6 +72,8 @@ class RoundAnswered:
     """The target lives: it has answered us, or a helper, or sent something else meanwhile."""
 
     target: Identity
+    answered: bool = True
+    """Whether it has answered a ping, ours or a helper's: who says goodbye still sends, and answers none."""
 
 
 @hot
@@ -217,7 +219,9 @@ class Detector:
             return self._ask_around(now, probe)
         if phase is Phase.INDIRECT:
             return self._ask_again(probe)
-        return self._failed(now, probe) if phase is Phase.FAILED else self._spared(now, probe)
+        if phase is Phase.FAILED:
+            return self._failed(now, probe)
+        return self._spared(now, probe, answered=was is Phase.VOUCHED)
 
     def acked(self, now: Now, ack: Ack, reliable: bool) -> list[Finding]:
         """An ack arrived: for one of our rounds, for one we relay, or for nothing that is open."""
@@ -404,11 +408,11 @@ class Detector:
         self._agenda.set(AskKey(node), now.mono + wait_s)
         return []
 
-    def _spared(self, now: Now, probe: Probe) -> list[Finding]:
+    def _spared(self, now: Now, probe: Probe, answered: bool) -> list[Finding]:
         """It lives, but it has not answered us: it is no suspect, and no peer to send requests to."""
         self._end(probe)
         self.why.round_ended(now.mono, probe)
-        return [*self._quarantine(now, probe.target.node, "no echo"), RoundAnswered(probe.target)]
+        return [*self._quarantine(now, probe.target.node, "no echo"), RoundAnswered(probe.target, answered)]
 
     def _failed(self, now: Now, probe: Probe) -> list[Finding]:
         self._end(probe)

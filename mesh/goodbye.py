@@ -10,14 +10,16 @@ on only once it is believed. The stages are those of the last look before a deat
     (none)  the same, and none was                                DEAF      ping a few others; where loss says that we
                                                                             are deaf, nothing: turns to probe go on
     DEAF    an echo                                               LOOK      a round, as above
-    LOOK    it lives: an answer, a helper's ack, any traffic      (none)    it stays what it was
+    LOOK    it answers, us or a helper                            (none)    it stays what it was
+    LOOK    it sends, and answers nobody                          DEAF      look again with an echo of the next period
     LOOK    the round fails, and its machine refused              (none)    left: its process is gone
     LOOK    the round fails                                       HEAR      ping a few others
-    HEAR    it lives: any traffic since the look began            (none)    it stays what it was
+    HEAR    an echo, and traffic from it since the look began     DEAF      as above
     HEAR    an echo of a later ping                               (none)    left
     any     its own account, which the rumour does not top        (none)    the rumour is void
 
-A process that says goodbye answers no more, so that the look costs a true goodbye one round. At most one rumour
+A process that says goodbye answers no ping, though it may send while it ends (its streams drain), so that mere
+traffic neither proves nor refutes it; the look costs a true goodbye one round, or some until it has ended. At most one rumour
 is kept of each live peer, the one that stands highest.
 """
 
@@ -50,6 +52,10 @@ class Goodbye:
     def unanswered(self, now_s: float) -> "Goodbye":
         """The look has failed."""
         return attrs.evolve(self, inquest=self.inquest.failed(now_s))
+
+    def deferred(self, since_s: float) -> "Goodbye":
+        """The look begins anew with the echo of a ping sent at `since_s` or later."""
+        return attrs.evolve(self, inquest=attrs.evolve(self.inquest, stage=Stage.DEAF, since=since_s))
 
     def deaf(self) -> "Goodbye":
         """This process was away: the look begins anew once it hears."""

@@ -113,7 +113,8 @@ def recover(world: "World", core: tuple[str, ...]) -> None:
     """Heal the hosts of `core` and the paths between them; the rest stay as they are, out of reach for ever.
 
     As in TigerBeetle's VOPR: a core that is well must do well whatever becomes of the others. A copy of a
-    node is taken away, as its operator would, and the original starts again; so does who was given wrong seeds.
+    node is taken away, as its operator would, and the original starts again; so does who was given wrong seeds, or
+    is just leaving. From then on no fault starts anybody.
     """
     world.note("network", "healed")
     world.healed_at = world.time
@@ -146,7 +147,7 @@ def _mend(host: "Host", seeds: tuple[Address, ...]) -> None:
     host.mend()
     host.resume()
     lost = _is_lost(host)
-    if host.copied or lost:
+    if host.copied or lost or host.leaving:
         host.crash()
         host.astray, host.seeds = False, tuple(seed for seed in seeds if seed != host.address)
     if host.core is None and (lost or not host.newcomer):

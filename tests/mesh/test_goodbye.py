@@ -187,3 +187,18 @@ def test_a_lying_operator_can_cost_a_life_its_number_and_nobody_its_place():
     assert crowd.core(2).me.identity.generation == 2, "it cannot top the last incarnation, so it begins anew"
     assert departures(crowd) == []
     assert crowd.converged()
+
+
+def test_a_true_goodbye_is_believed_although_its_subject_still_sends_while_it_ends():
+    crowd = formed(6)
+    goodbye = attrs.evolve(crowd.core(1).me, liveness=LEFT)
+    crowd.crash(1)
+    for other in (2, 3, 4):
+        told(crowd, other, goodbye, 5)
+    for _ in range(20):
+        crowd.run_for(0.05)
+        for other in (2, 3, 4):
+            crowd.call(other, "heard", crowd.node(1))
+    assert not departures(crowd), "a member that sends and does not answer is no proof"
+    assert crowd.run_until(lambda: all(crowd.sees(other, 1) is LEFT for other in (2, 3, 4)), 3.0) is not None
+    assert not refuted(crowd)
