@@ -6,6 +6,7 @@ hands each to whoever must know, by one table, to a bounded depth.
 
 import attrs
 
+from mesh.effects import Address
 from mesh.member import Member
 from mesh.records import Record
 
@@ -62,6 +63,14 @@ class LinkSilent:
 
 
 @attrs.frozen
+class TwinMet:
+    """Whoever is at the other end of a link says our own id, and is not this process."""
+
+    address: Address
+    """Where it takes datagrams, by its own word."""
+
+
+@attrs.frozen
 class EngineReady:
     """A local engine has loaded and warmed its model."""
 
@@ -92,6 +101,7 @@ Fact = (
     | LinkUp
     | LinkDown
     | LinkSilent
+    | TwinMet
     | EngineReady
     | EngineLost
     | RecordChanged

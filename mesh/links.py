@@ -22,7 +22,7 @@ import attrs
 
 from mesh.effects import Address, CloseLink, Dial, Effect, FlushLink, LinkId, Report
 from mesh.errors import DecodeError, LimitError
-from mesh.facts import Fact, LinkDown, LinkSilent, LinkUp
+from mesh.facts import Fact, LinkDown, LinkSilent, LinkUp, TwinMet
 from mesh.frames import Frame, Hello, Kind, Ping, Pong
 from mesh.link import Link
 from mesh.now import Now
@@ -238,7 +238,7 @@ class Links:
         if connection.greeted:
             return []
         if peer.node == self.hello.node:
-            return self._close(connection, "it is this node itself")
+            return self._met_ourselves(connection, peer)
         if connection.proven not in ("", peer.node):
             return self._close(
                 connection, f"it says it is `{peer.node}`, its certificate `{connection.proven}`"
@@ -248,6 +248,14 @@ class Links:
         connection.node, connection.greeted = peer.node, True
         self._index(connection, self._greeted_address(connection))
         return [LinkUp(connection.id, peer.node)]
+
+    def _met_ourselves(self, connection: Connection, peer: Hello) -> list[Output]:
+        """Our own id answers: this process, or another with our key. Both ends of such a link come here."""
+        address = parse_address(peer.gossip)
+        is_this = (peer.gossip, peer.generation) == (self.hello.gossip, self.hello.generation)
+        if is_this or address is None:
+            return self._close(connection, "it is this node itself")
+        return [TwinMet(address), *self._close(connection, "it has the id of this node")]
 
     def send(self, now: Now, frame: Frame, node: str, address: Address | None) -> list[Output]:
         """Send to a peer on its primary link, or to an address; dialled if none is up.

@@ -20,8 +20,10 @@ asks again; who finds itself alone by then goes on.
     older          greater    10 s
     older          lesser     for ever: the other ends
 
-A rumour alone ends nobody: somebody has to answer with our nonce. Our own ping coming home (a second name of
-our own address) shows that it is us.
+A link to somebody who says our id counts as that second time: a clone whose only seed is its twin hears no rumours.
+
+A rumour, or a greeting, alone ends nobody: somebody has to answer with our nonce. Our own ping coming home (a second
+name of our own address) shows that it is us.
 
 Addresses. A peer that cannot reach us at the address that we give, but is reached by us from another, says
 so (`Seen`). When SEEN_BY such peers agree while we are doubted, that is our address from now on: a NAT has
@@ -155,6 +157,10 @@ class Myself:
             self._voice.report("generation_raised", generation=identity.generation)
         if again and rumour.liveness is Liveness.ALIVE and rumour.address != self.account.address:
             self._contest(now, rumour.address)
+
+    def met(self, now: Now, rival: Address) -> None:
+        """Who greeted us on a link says our id, from another process that takes datagrams at `rival`."""
+        self._contest(now, rival)
 
     def _contest(self, now: Now, rival: Address) -> None:
         """Somebody else may bear our id: ask, when our time to wait is over."""

@@ -119,7 +119,7 @@ class Swim:
         self._options = options
         self._node = me.node
         self._rng = rng
-        self._agenda = Agenda() if agenda is None else agenda
+        agenda = self._agenda = Agenda() if agenda is None else agenda
         self._tally = Tally()
         self._begun = False
         self._leaving = False
@@ -129,11 +129,9 @@ class Swim:
         self._backlog_s = 0.0
         cases: dict[str, Suspicion] = {}
         self._members = Members(me, rng, options.members_max, known)
-        self._detector = Detector(me.node, options, self._members, self._agenda, rng)
-        self._voice = Voice(
-            me.node, options, self._members, cases, self.loads, self._agenda, rng, self._tally
-        )
-        self.views = Views(self._members, self._agenda)
+        self._detector = Detector(me.node, options, self._members, agenda, rng)
+        self._voice = Voice(me.node, options, self._members, cases, self.loads, agenda, rng, self._tally)
+        self.views = Views(self._members, agenda)
         """The view as applications follow it."""
         self._beliefs = Beliefs(
             me.node,
@@ -144,25 +142,16 @@ class Swim:
             self.loads,
             self._voice,
             self.views,
-            self._agenda,
+            agenda,
             self._tally,
         )
         rota = Rota(options, self._members)
-        self._turns = Turns(options, rota, self._detector, self._beliefs, self._agenda, rng)
+        self._turns = Turns(options, rota, self._detector, self._beliefs, agenda, rng)
         self._myself = Myself(
-            me.node,
-            self._members,
-            self.views,
-            self._voice,
-            self._detector.health,
-            self._agenda,
-            rng,
-            self._tally,
+            me.node, self._members, self.views, self._voice, self._detector.health, agenda, rng, self._tally
         )
-        self._reunion = Reunion(me.node, options, self._members, self._voice, self._agenda, rng)
-        self._reconciler = Reconciler(
-            me.node, options, self._members, self._voice, self._agenda, rng, self._tally
-        )
+        self._reunion = Reunion(me.node, options, self._members, self._voice, agenda, rng)
+        self._reconciler = Reconciler(me.node, options, self._members, self._voice, agenda, rng, self._tally)
 
     def __repr__(self) -> str:
         return f"<Swim {self.me.name} {self._members!r}>"
@@ -288,6 +277,13 @@ class Swim:
         """The link layer received authenticated traffic from `node`: it lives."""
         self._wake(now)
         self._beliefs.weigh(now, self._detector.heard(now, node))
+        return self._voice.take()
+
+    def met_twin(self, now: Now, address: Address) -> list[Effect | Fact]:
+        """The link layer met another process with our id: ask at its address, and one of the two ends (`Stop`)."""
+        self._wake(now)
+        if not self._leaving:
+            self._myself.met(now, address)
         return self._voice.take()
 
     def evidence(self, now: Now, node: str, reason: str = "link lost") -> list[Effect | Fact]:

@@ -22,6 +22,7 @@ from mesh.facts import (
     Quarantined,
     QuarantineLifted,
     RecordChanged,
+    TwinMet,
 )
 from mesh.forward import Forwarder
 from mesh.frames import Frame, Kind
@@ -83,6 +84,7 @@ class Switchboard:
                 | LinkUp()
                 | LinkDown()
                 | LinkSilent()
+                | TwinMet()
                 | EngineReady()
                 | EngineLost()
                 | RecordChanged()
@@ -115,14 +117,8 @@ class Switchboard:
                 effects.append(Report("quarantine_lifted", (("node", self._label(node)),)))
                 self._links.refresh(node)
                 return self._forwarder.view_changed(now)
-            case LinkUp(_, node):
-                return self._swim.heard(now, node)
-            case LinkDown(link, node, reason, primary):
-                return self._link_down(now, link, node, reason, primary)
-            case LinkSilent(node, silent_s):
-                reason = f"silent for {silent_s:.1f} s"
-                evidence = self._swim.evidence(now, node, reason)
-                return [*self._forwarder.node_lost(now, node, reason), *evidence]
+            case LinkUp() | LinkDown() | LinkSilent() | TwinMet():
+                return self._link_changed(now, fact)
             case RecordChanged():
                 return []
             case EngineReady():
@@ -141,6 +137,19 @@ class Switchboard:
         if before is not None and not before.is_live:
             self._links.refresh(after.node)
         return self._forwarder.view_changed(now)
+
+    def _link_changed(self, now: Now, fact: LinkUp | LinkDown | LinkSilent | TwinMet) -> list[Output]:
+        match fact:
+            case LinkUp(_, node):
+                return self._swim.heard(now, node)
+            case LinkDown(link, node, reason, primary):
+                return self._link_down(now, link, node, reason, primary)
+            case LinkSilent(node, silent_s):
+                reason = f"silent for {silent_s:.1f} s"
+                evidence = self._swim.evidence(now, node, reason)
+                return [*self._forwarder.node_lost(now, node, reason), *evidence]
+            case TwinMet(address):
+                return self._swim.met_twin(now, address)
 
     def _link_down(self, now: Now, link: LinkId, node: str, reason: str, primary: bool) -> list[Output]:
         outputs = self._relay.port_lost(link)

@@ -1,9 +1,10 @@
 """All links of two nodes in memory: dialling, greeting, silence, succession."""
 
 import attrs
+import pytest
 
 from mesh.effects import CloseLink, Dial, FlushLink
-from mesh.facts import LinkDown, LinkSilent, LinkUp
+from mesh.facts import LinkDown, LinkSilent, LinkUp, TwinMet
 from mesh.frames import Frame, Hello, Kind
 from mesh.links import LAG_MAX_S, Links, format_address, parse_address
 from mesh.now import Now
@@ -122,6 +123,24 @@ def test_a_node_that_dials_itself_closes_the_link() -> None:
     link, _ = one.accepted(now)
     _, outputs = one.input(now, link, Links(one.hello).hello.frame() and _hello_bytes(one.hello))
     assert isinstance(outputs[0], CloseLink)
+
+
+@pytest.mark.parametrize("facts", [{"gossip": format_address(WHERE[B])}, {"generation": 7}])
+def test_another_process_with_our_id_is_met_and_its_link_is_closed(facts: dict) -> None:
+    one = links(A)
+    now = Now(0, 0)
+    link, _ = one.accepted(now)
+    theirs = attrs.evolve(one.hello, **facts)
+    frames, outputs = one.input(now, link, _hello_bytes(theirs))
+    assert not frames and outputs[0] == TwinMet(parse_address(theirs.gossip))
+    assert isinstance(outputs[1], CloseLink) and not len(one)
+
+
+def test_a_greeting_in_our_name_without_an_address_is_no_twin() -> None:
+    one = links(A)
+    link, _ = one.accepted(Now(0, 0))
+    _, outputs = one.input(Now(0, 0), link, _hello_bytes(attrs.evolve(one.hello, gossip="nowhere")))
+    assert not [output for output in outputs if isinstance(output, TwinMet)]
 
 
 def _hello_bytes(hello: Hello) -> bytes:

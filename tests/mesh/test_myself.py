@@ -83,6 +83,48 @@ def test_of_two_young_clones_exactly_one_ends(seed):
     assert crowd.converged()
 
 
+def alone_together(seed, settled_s):
+    """Two processes with one id that know nobody else, as one that was started with the other as its only seed."""
+    crowd = Crowd(seed, CrowdOptions(swim=LOCAL))
+    crowd.start(2)
+    crowd.run_for(settled_s)
+    obey(crowd)
+    cloned(crowd, of=2, index=9)
+    return crowd
+
+
+def meet(crowd):
+    """Each greets the other on a link."""
+    for one, other in ((2, 9), (9, 2)):
+        if crowd[one].running:
+            crowd.call(one, "met_twin", crowd[other].address)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("settled_s", "ends"), [(61.0, {9}), (0.5, {2, 9})])
+def test_of_two_twins_that_greet_each_other_exactly_one_ends(seed, settled_s, ends):
+    crowd = alone_together(seed, settled_s)
+    for _ in range(4):
+        meet(crowd)
+        crowd.run_for(4.0)
+    assert len(stops(crowd)) == 1
+    assert {who for _, who in stops(crowd)} <= ends
+
+
+def test_who_greets_in_our_name_but_does_not_answer_our_question_ends_nobody():
+    crowd = formed(3)
+    crowd.call(2, "met_twin", ("10.9.9.9", 7946))
+    crowd.run_for(30.0)
+    assert reports(crowd, "identity_clash") and not stops(crowd)
+
+
+def test_a_second_name_of_our_own_address_ends_nobody():
+    crowd = formed(3)
+    crowd.call(2, "met_twin", crowd[2].address)
+    crowd.run_for(30.0)
+    assert not stops(crowd)
+
+
 def test_a_liar_that_claims_later_lives_of_us_elsewhere_ends_nobody():
     crowd = formed(6)
     for generation in range(5, 60):

@@ -1,5 +1,6 @@
 """Who is in the mesh, when real control processes die, stop, come back and move. No engines: nothing else runs."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -84,6 +85,18 @@ def test_a_restart_with_the_same_data_directory_is_the_next_life_of_the_same_nod
         assert (after["node"], after["generation"]) == (before["node"], before["generation"] + 1)
         assert after["address"] != before["address"] and [*names(member)].count("n3") == 1
         wait_seen(member, {"n1", "n2", "n3"})
+
+
+def test_a_copy_whose_only_seed_is_its_original_ends_with_a_clear_error(fleet: Fleet, tmp_path: Path) -> None:
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    fleet.start("n1", *ANY_PORTS, "--role", "entry", "--data-dir", str(original)).wait_ready_file()
+    shutil.copytree(original, copy)
+    fleet.start("n2", *ANY_PORTS, "--role", "entry", "--data-dir", str(copy))
+    wait_until(lambda: len(fleet.running) == 1, NOTICED_S, "one of the two to end")
+    (ended,) = (member for member in fleet.members if not member.is_running)
+    assert ended.process.returncode != 0
+    assert "the id of this node, is also used at" in ended.log.read_text()
+    fleet.running[0].ask("/members")
 
 
 def names(member: Member) -> list[str]:
