@@ -123,6 +123,16 @@ class ViewMoved:
 
 
 @attrs.frozen
+class KeepGeneration:
+    """Keep this generation as that of the running life, before what follows is sent: the next life begins above it.
+
+    Nothing is reported back; without a data directory there is nothing to do.
+    """
+
+    generation: int
+
+
+@attrs.frozen
 class Stop:
     """End the process, with this reason: it must not go on. Nothing is reported back."""
 
@@ -141,5 +151,6 @@ Effect = (
     | Wake
     | Report
     | ViewMoved
+    | KeepGeneration
     | Stop
 )

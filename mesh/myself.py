@@ -37,7 +37,7 @@ import attrs
 
 from mesh.agenda import Agenda
 from mesh.detector import Say
-from mesh.effects import Address, Stop
+from mesh.effects import Address, KeepGeneration, Stop
 from mesh.health import Announcements, LocalHealth
 from mesh.identity import Identity
 from mesh.member import Liveness, Member
@@ -113,6 +113,8 @@ class Myself:
     def say(self, now: Now, me: Member) -> None:
         """Publish an account that stands above the present one."""
         before = self.account
+        if me.identity.generation != before.identity.generation:
+            self._voice.ask(KeepGeneration(me.identity.generation))
         self._members.apply(me, now.mono)
         self._views.note(now, before, me)
         self._voice.spread(now, me)

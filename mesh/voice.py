@@ -17,7 +17,16 @@ from mesh import codec
 from mesh.agenda import Agenda
 from mesh.ages import Histogram, to_byte
 from mesh.detector import Say
-from mesh.effects import Address, Effect, Report, SendDatagram, SendReliable, Stop, ViewMoved
+from mesh.effects import (
+    Address,
+    Effect,
+    KeepGeneration,
+    Report,
+    SendDatagram,
+    SendReliable,
+    Stop,
+    ViewMoved,
+)
 from mesh.facts import Fact
 from mesh.gossip import Broadcasts, Rank, sends_max
 from mesh.load import LoadTable
@@ -95,7 +104,7 @@ class Voice:
         """Tell the operator."""
         self._out.append(Report(event, tuple(fields.items())))
 
-    def ask(self, effect: Stop | ViewMoved) -> None:
+    def ask(self, effect: KeepGeneration | Stop | ViewMoved) -> None:
         """Ask the driver for something."""
         self._out.append(effect)
 

@@ -30,7 +30,7 @@ from node.configure import SettingsError, environment
 from node.core import NodeCore
 from node.driver import Driver
 from node.gateway import Gateway
-from node.identity import claimed, next_life
+from node.identity import claimed, keep_generation, next_life
 from node.listen import Gossip, address_of, bind_gossip, bind_tcp, listener, numeric
 from node.logs import Level, Log, open_log
 from node.models import ModelPath, resolve
@@ -157,7 +157,7 @@ class Node:
             random.Random(secrets.randbits(64)),
             self._seal(),
         )
-        driver = Driver(core, self._report, stop=self._must_stop)
+        driver = Driver(core, self._report, stop=self._must_stop, keep=self._keep)
         async with trio.open_nursery() as nursery:
             engines = self._wire(core, driver, nursery)
             nursery.start_soon(self._watch_signals, driver, nursery)
@@ -293,6 +293,16 @@ class Node:
         self.fatal = reason
         self.log.write(Level.ERROR, "stopping", {"reason": reason})
         self._stop.set()
+
+    def _keep(self, generation: int) -> None:
+        """Write the raised generation down; a node whose disk takes nothing goes on, and says so."""
+        raised = attrs.evolve(self.me.identity, generation=generation)
+        try:
+            keep_generation(self.config.data_dir, raised)
+        except SettingsError as error:
+            self.log.write(
+                Level.WARNING, "generation_not_kept", {"generation": generation, "reason": str(error)}
+            )
 
     async def _drain(self, driver: Driver) -> None:
         driver.step(driver.core.drain)

@@ -21,6 +21,7 @@ from mesh.effects import (
     Dial,
     Effect,
     FlushLink,
+    KeepGeneration,
     KillEngine,
     LinkId,
     Report,
@@ -76,6 +77,10 @@ def _not_stopped(reason: str) -> None:
     raise AssertionError(f"nobody said how to stop, and must: {reason}")
 
 
+def _not_kept(generation: int) -> None:
+    raise AssertionError(f"nobody said where to keep generation {generation}, and must")
+
+
 @attrs.define
 class Driver:
     """Feeds the core and obeys it. The shells are set once, before the first step."""
@@ -88,6 +93,8 @@ class Driver:
     intake: Counted | None = None
     stop: Callable[[str], None] = _not_stopped
     """Ends the process, for a reason."""
+    keep: Callable[[int], None] = _not_kept
+    """Keeps the generation of the running life for the next one."""
     _watchers: dict[int, trio.Event] = attrs.field(init=False, factory=dict)
     _alarm: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     """What the timer sleeps in; its deadline is the core's."""
@@ -144,6 +151,8 @@ class Driver:
             case ViewMoved():
                 self._view_moved.set()
                 self._view_moved = trio.Event()
+            case KeepGeneration(generation):
+                self.keep(generation)
             case Stop(reason):
                 self.stop(reason)
             case _:

@@ -60,10 +60,20 @@ def next_life(data_dir: Path | None) -> Identity:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         identity = _following(data_dir / FILE)
+    except OSError as error:
+        raise _unusable(data_dir, error) from None
+    keep_generation(data_dir, identity)
+    return identity
+
+
+def keep_generation(data_dir: Path | None, identity: Identity) -> None:
+    """Let the next life begin above this generation, to which the running one has risen. Raises SettingsError."""
+    if data_dir is None:
+        return
+    try:
         _write(data_dir / FILE, {"node": identity.node, "generation": identity.generation})
     except OSError as error:
         raise _unusable(data_dir, error) from None
-    return identity
 
 
 def _fresh_id() -> str:

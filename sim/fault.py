@@ -71,7 +71,12 @@ def later(world: "World", seconds: float, undo: Callable[[], None]) -> None:
 
 
 def lay(world: "World", fault: Fault, for_s: float, *rules: Rule) -> None:
-    """Put rules in force for a while, under a name of their own; what they hit counts for the fault."""
+    """Put rules in force for a while, under a name of their own; what they hit counts for the fault.
+
+    Nothing happens once the mesh is healed: what comes in turns ends there.
+    """
+    if world.healed_at is not None:
+        return
     kind = kind_of(fault)
     name = f"{kind} {sum(world.struck.values())} {world.events}"
     world.network.lay(name, *(attrs.evolve(rule, by=kind) for rule in rules))

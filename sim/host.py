@@ -18,6 +18,7 @@ from mesh.effects import (
     Dial,
     Effect,
     FlushLink,
+    KeepGeneration,
     KillEngine,
     LinkId,
     Report,
@@ -74,7 +75,9 @@ class Host:
     label: str = ""
     """What its node calls itself; the host's own name unless two nodes are called the same."""
     generation: int = -1
-    """Number of the running or last life."""
+    """Generation with which the running or last life began."""
+    kept: int = -1
+    """The generation that the data directory has, where the core has raised its own meanwhile."""
     core: NodeCore | None = None
     """The running node; None while it is down."""
     powered: bool = True
@@ -169,7 +172,7 @@ class Host:
             self.world.note(self.name, "start_refused", reason="disk full")
             self.world.bite("FullDisk")
             return
-        self.generation += 1
+        self.generation = max(self.generation, self.kept) + 1
         rng = random_of(self.world.seed, "node", self.name, self.generation, *self._lives())
         self.powered, self.paused, self.inputs, self.ticks, self.leaving = True, False, 0, 0, False
         self._origin_s, self._mono = float(rng.randrange(2**20)), 0.0
@@ -190,7 +193,7 @@ class Host:
         """Lose the data directory: the next life is that of a new node."""
         assert self.core is None, f"{self.name} runs, and holds its data directory"
         self._births += 1
-        self.node, self.generation = self._fresh_id(), -1
+        self.node, self.generation, self.kept = self._fresh_id(), -1, -1
 
     def leave(self) -> None:
         """End the life with a goodbye, as an operator's SIGTERM does."""
@@ -387,6 +390,8 @@ class Host:
                     self.world.at(self.world.time, self.readers[flight])
             case ViewMoved():
                 pass
+            case KeepGeneration(generation):
+                self._keep(generation)
             case Stop(reason):
                 self.world.trace.write(self.world.time, self.name, "stopped", (("reason", reason),))
                 self.world.at(self.world.time, self.crash)
@@ -394,6 +399,13 @@ class Host:
                 self.world.trace.write(self.world.time, self.name, event, fields)
             case _:
                 raise AssertionError(f"{effect!r} is not for drivers")
+
+    def _keep(self, generation: int) -> None:
+        """Write down that the core has raised its generation; a disk that is full keeps the old one."""
+        if self.disk_full:
+            self.world.bite("FullDisk")
+        else:
+            self.kept = max(self.kept, generation)
 
     # -- engines ----------------------------------------------------------------------------------
 

@@ -45,7 +45,8 @@ class Bounds:
     """Seconds of virtual time that each may take after the healing; those of the exam are formulas there."""
 
     views_s: float = 30.0
-    """Each of the dead is pinged in its turn, and patience may be stretched ninefold: a few seconds are usual."""
+    """Each of the dead is pinged in its turn, and patience may be stretched ninefold: a few seconds are usual.
+    A core of one has nobody to prove that it hears, and waits `alone_s` more (`mesh.beliefs`)."""
     engines_s: float = 45.0
     """One that froze while it loaded is left alone for 30 s."""
     clients_s: float = 90.0
@@ -59,6 +60,11 @@ class Bounds:
     health_s: float = 60.0
     """The worst health takes 1 + 2 + .. + 9 probe periods to mend."""
     loads_s: float = 30.0
+
+
+def _alone_s(world: "World") -> float:
+    """How long who is left alone doubts itself before it holds all others dead."""
+    return world.options.node.swim.alone_s if len(world.well) == 1 else 0.0
 
 
 def disagreement(world: "World") -> str:
@@ -188,7 +194,7 @@ def _allowed(client: "Client", crashed: tuple[str, ...]) -> tuple[str, ...]:
 def settle(world: "World", bounds: Bounds = Bounds()) -> dict[str, float]:
     """Let the world come to rest, or fail; return the seconds that each condition took."""
     conditions: tuple[tuple[str, Callable[[], str], float], ...] = (
-        ("views_agree", lambda: disagreement(world), bounds.views_s),
+        ("views_agree", lambda: disagreement(world), bounds.views_s + _alone_s(world)),
         ("engines_back", lambda: unready(world), bounds.engines_s),
         ("clients_served", lambda: unserved(world), bounds.clients_s),
         ("nothing_left", lambda: leftovers(world), bounds.left_s),

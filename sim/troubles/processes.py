@@ -325,12 +325,8 @@ class Clone:
             return
         world.bite(kind_of(self))
         copy = world.add(f"copy-{len(world.hosts)}", (), (self.host,))
-        copy.node, copy.generation, copy.newcomer, copy.copied = (
-            original.node,
-            original.generation,
-            True,
-            True,
-        )
+        copy.node, copy.generation, copy.kept = original.node, original.generation, original.kept
+        copy.newcomer = copy.copied = True
         original.copied = True
         copy.start()
         later(world, self.for_s, copy.crash)

@@ -28,8 +28,8 @@ EVERY_S = 0.1
 
 
 def tell(world: "World", liar: "Host", parts: list[bytes], kind: str) -> None:
-    """Send forged items from a liar to everybody else."""
-    if liar.core is None or liar.paused:
+    """Send forged items from a liar to everybody else; once the mesh is healed nobody lies any more."""
+    if liar.core is None or liar.paused or world.healed_at is not None:
         return
     data = codec.packet([codec.item(Gossip(liar.id)), *parts])
     for other in list(world.hosts.values()):
@@ -84,7 +84,7 @@ class Liar:
 class RumourFlood:
     """A member gives a new account of itself many times a second."""
 
-    breaks: ClassVar = ("own_word", "own_age")
+    breaks: ClassVar = ("own_word",)
     liar: str
     per_s: float
     for_s: float

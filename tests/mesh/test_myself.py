@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from mesh import codec
-from mesh.effects import Report, Stop
+from mesh.effects import KeepGeneration, Report, Stop
 from mesh.identity import GENERATION_MAX, GENERATION_STEP_MAX, INCARNATION_MAX
 from mesh.member import Liveness
 from mesh.messages import Gossip, Update
@@ -144,6 +144,8 @@ def test_a_restart_with_a_lost_generation_at_its_old_address_is_no_clash():
     crowd.start(2, seeds=[1], generation=0)
     assert crowd.run_until(crowd.converged, 5.0) is not None
     assert reports(crowd, "generation_raised") == [2]
+    kept = [(who, said.generation) for _, who, said in crowd.log if isinstance(said, KeepGeneration)]
+    assert kept == [(2, crowd.core(2).me.identity.generation)], "the next life begins above it"
     assert not reports(crowd, "identity_clash")
 
 

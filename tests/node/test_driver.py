@@ -9,10 +9,12 @@ from mesh.effects import (
     Dial,
     Effect,
     FlushLink,
+    KeepGeneration,
     KillEngine,
     Report,
     SendDatagram,
     StartEngine,
+    Stop,
     Wake,
 )
 from mesh.now import Now
@@ -86,6 +88,13 @@ async def test_effects_are_carried_out_in_order() -> None:
         "kill",
         "close",
     ]
+
+
+async def test_a_raised_generation_is_kept_and_a_reason_to_stop_is_told() -> None:
+    told: list[object] = []
+    node = Driver(Echo(), lambda _: None, keep=told.append, stop=told.append)
+    node.step(node.core.ask, KeepGeneration(7), Stop("two of us"))
+    assert told == [7, "two of us"]
 
 
 async def test_a_value_is_returned_beside_the_effects() -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mesh.identity import Identity
 from node.configure import SettingsError
-from node.identity import FILE, claimed, next_life
+from node.identity import FILE, claimed, keep_generation, next_life
 
 
 def test_without_a_data_directory_each_start_is_a_new_node() -> None:
@@ -17,6 +18,21 @@ def test_with_one_the_id_stays_and_the_generation_rises(tmp_path: Path) -> None:
     assert len({life.node for life in lives}) == 1
     assert [life.generation for life in lives] == [1, 2, 3]
     assert all(life.incarnation == 0 for life in lives)
+
+
+def test_the_next_life_begins_above_a_generation_to_which_the_last_one_rose(tmp_path: Path) -> None:
+    life = next_life(tmp_path)
+    keep_generation(tmp_path, Identity(life.node, 7, 3))
+    assert next_life(tmp_path) == Identity(life.node, 8, 0)
+
+
+def test_a_raised_generation_that_cannot_be_kept_is_an_error_and_without_a_directory_is_none(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot be used"):
+        keep_generation(tmp_path / "file", Identity("a" * 16, 7, 0))
+    keep_generation(None, Identity("a" * 16, 7, 0))
 
 
 GENERATIONS = ("-3", "true", "281474976710655", "9" * 30)

@@ -21,7 +21,8 @@ from mesh.now import Now
 from mesh.relay import Relay, SendEngine, Ticket
 from node.core import NodeCore
 from node.policy.engines import EngineOptions
-from sim.faults import Crash, EngineCrash, Partition, Pause
+from sim.faults import Crash, EngineCrash, Partition, Pause, Restart, RumourFlood
+from sim.host import Host
 from tests.sim.planted import CYCLE, DEFAULTS, KILL, PAUSE, STREAMS, caught, core
 
 
@@ -105,6 +106,13 @@ def test_gone_returns_catches_a_table_in_which_the_dead_rise(monkeypatch: pytest
 def test_own_age_catches_a_generation_that_is_not_remembered():
     options = core(partial(with_identity, lambda generation: 9 - generation))
     assert caught(CYCLE, options=options) == "own_age"
+
+
+def test_own_age_catches_a_raised_generation_that_is_not_written_down(monkeypatch: pytest.MonkeyPatch):
+    raised = ((3.0, RumourFlood("node-2", 20.0, 2.5)), (6.0, Restart("node-2")))
+    assert caught(*raised) == ""
+    monkeypatch.setattr(Host, "_keep", lambda self, generation: None)
+    assert caught(*raised) == "own_age"
 
 
 def test_own_life_catches_a_node_that_believes_rumours_of_its_death(monkeypatch: pytest.MonkeyPatch):
