@@ -56,6 +56,7 @@ from mesh.messages import (
     Gossip,
     Join,
     Leave,
+    MeshMark,
     Message,
     Nack,
     Packet,
@@ -90,6 +91,8 @@ ITEMS_MAX = 8192
 """Items in one packet, known or not: a full snapshot has about 2,050."""
 SPAN_BYTES_MAX = 512
 """Marks of one span: 128 of 4 bytes."""
+MARK_BYTES = 4
+"""Of the hash of a mesh's name, in clear packets."""
 MARKS_BYTES_MAX = 48
 """What follows the message of an idle packet: two marks."""
 MARKS_MAX = 1024
@@ -196,18 +199,19 @@ ITEMS: dict[int, Layout] = {
         ),
     ),
     37: Layout(Ages, (Field("codes", blob(SPAN_BYTES_MAX)),)),
+    38: Layout(MeshMark, (Field("hash", blob(MARK_BYTES)),)),
 }
 """Item types. A number is never used again for anything else."""
 
 _TYPES: dict[type, int] = {layout.build: number for number, layout in ITEMS.items()}
-_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill, Span, Ages)
+_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill, Span, Ages, MeshMark)
 
 
 def _nothing_held(_mark: LoadMark) -> bool:
     return False
 
 
-def item(value: Message | Update | LoadRecord | LoadHeld | LoadStill | Span | Ages) -> bytes:
+def item(value: Message | Update | LoadRecord | LoadHeld | LoadStill | Span | Ages | MeshMark) -> bytes:
     """Encode one item. Raises LimitError when an account exceeds ACCOUNT_BYTES_MAX."""
     return pulse.item(value) or _item(value)
 

@@ -152,6 +152,14 @@ class Ages:
 
 
 @attrs.frozen
+class MeshMark:
+    """Of which mesh the source is: rides on clear packets with accounts, and on Join (`mesh.border`)."""
+
+    hash: bytes
+    """4 bytes."""
+
+
+@attrs.frozen
 class Update:
     """An account of a member that rides on a packet."""
 
@@ -174,5 +182,6 @@ class Packet:
     still: tuple[LoadStill, ...] = ()
     spans: tuple[Span, ...] = ()
     ages: tuple[Ages, ...] = ()
+    marks: tuple[MeshMark, ...] = ()
     unknown: int = 0
     """Items of a type that this version does not know: skipped."""

@@ -39,6 +39,7 @@ from mesh import codec
 from mesh.agenda import Agenda
 from mesh.ages import ages_of
 from mesh.beliefs import Beliefs, CaseKey
+from mesh.border import Border
 from mesh.detector import AskKey, Detector, RelayKey, RoundKey, Say
 from mesh.effects import Address, Effect
 from mesh.errors import DecodeError
@@ -131,6 +132,7 @@ class Swim:
         self._members = Members(me, rng, options.members_max, known)
         self._detector = Detector(me.node, options, self._members, agenda, rng)
         self._voice = Voice(me.node, options, self._members, cases, self.loads, agenda, rng, self._tally)
+        self._border = Border(me.node, options.mesh_name, self._voice, self._tally)
         self.views = Views(self._members, agenda)
         """The view as applications follow it."""
         self._beliefs = Beliefs(
@@ -330,6 +332,8 @@ class Swim:
 
     def _accept(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:
         self._tally.unknown_items += packet.unknown
+        if self._border.refuses(now, packet, source, reliable):
+            return
         if packet.updates and not self._leaving:
             self._learn(now, packet, source)
         self._hear_loads(now, packet)

@@ -27,6 +27,7 @@ class Tally:
     syncs: int = 0
     implausible: int = 0
     clashes: int = 0
+    foreign: int = 0
     rows_reconciled: int = 0
     reconciles_capped: int = 0
 
@@ -75,6 +76,8 @@ class SwimStatistics:
     """Accounts not believed: too many lives above the last known one."""
     clashes: int
     """Times that another process seemed to use our id."""
+    foreign: int
+    """Clear packets of a mesh of another name, refused whole."""
     rows_reconciled: int
     """Accounts sent because two tables differed there."""
     reconciles_capped: int

@@ -84,6 +84,8 @@ class Voice:
         """Ages at which rumours were news here."""
         self.hurried = False
         """Whether tables are being compared at speed, so that rumours need only begin to spread."""
+        self.mark: tuple[bytes, ...] = ()
+        """Of which mesh we are, encoded, for packets with accounts; nothing if that is not to be told."""
         self._out: list[Effect | Fact] = []
 
     @property
@@ -112,8 +114,11 @@ class Voice:
         """Send one message with as much riding on it as fits; `load` is our record, if it is missed there."""
         items = [codec.item(say.message)]
         row = self._members.get(say.to)
-        if row is not None and row.liveness and _is_told(row, self._options):
-            items.append(self.account(row))
+        told = row if row is not None and row.liveness and _is_told(row, self._options) else None
+        if told or self._rumours:
+            items += self.mark
+        if told:
+            items.append(self.account(told))
         self._mark_loads(now, say.message, items)
         if self._rumours:
             often = sends_max(self._members.live, self._options.retransmit_factor)
@@ -129,7 +134,7 @@ class Voice:
         As one datagram if they fit into one; else, if `by_link` is allowed, in chunks over the link.
         Returns the bytes sent.
         """
-        head = codec.item(message)
+        head = b"".join((codec.item(message), *self.mark))
         limit = min(codec.DATAGRAM_BYTES_MAX, budget_bytes) - codec.HEADER_BYTES - len(head)
         fits = sum(map(len, items)) <= limit
         if by_link and not fits:
@@ -148,8 +153,8 @@ class Voice:
     def say_rows(self, now: Now, address: Address, message: Message, rows: Iterable[Member]) -> None:
         """Send a reliable message with whole accounts, the live first, in one packet: as many as fit."""
         parts = [self.account(row) for row in sorted(rows, key=lambda row: not row.is_live)]
-        items = [codec.item(message)]
-        room = codec.RELIABLE_BYTES_MAX - codec.HEADER_BYTES - len(items[0])
+        items = [codec.item(message), *self.mark]
+        room = codec.RELIABLE_BYTES_MAX - codec.HEADER_BYTES - sum(map(len, items))
         for part in parts:
             room -= len(part)
             if room < 0:

@@ -64,6 +64,7 @@ LEVELS = {
     "datagram_refused": Level.WARNING,
     "clocks_differ": Level.WARNING,
     "no_seed_answers": Level.WARNING,
+    "other_mesh": Level.WARNING,
     "identity_clash": Level.ERROR,
 }
 """Levels of events that are not mere information."""

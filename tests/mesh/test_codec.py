@@ -20,6 +20,7 @@ from mesh.messages import (
     Gossip,
     Join,
     Leave,
+    MeshMark,
     Nack,
     Packet,
     Ping,
@@ -147,6 +148,7 @@ EXAMPLES = {
     ),
     "seen": Packet(Seen(NODE, ("2001:db8::1", 7946))),
     "gossip-ages": Packet(Gossip(NODE), (Update(MEMBER),), ages=(Ages(b"\x00\xa0\xff"),)),
+    "join-mark": Packet(Join(NODE), (Update(MEMBER),), marks=(MeshMark(b"\x01\x02\x03\x04"),)),
     "ping-load-held": Packet(Ping(NODE, 7, OTHER), held=(LoadHeld(3, 2**32 - 1),)),
     "ack-load-still": Packet(Ack(NODE, 7, bytes(range(8))), still=(LoadStill(3, 8, 1500),)),
 }
@@ -161,6 +163,7 @@ def encode(packet, limit=codec.RELIABLE_BYTES_MAX):
         *packet.still,
         *packet.spans,
         *packet.ages,
+        *packet.marks,
     )
     return codec.packet(map(codec.item, values), limit)
 

@@ -99,5 +99,15 @@ def test_a_copy_whose_only_seed_is_its_original_ends_with_a_clear_error(fleet: F
     fleet.running[0].ask("/members")
 
 
+def test_a_node_of_a_mesh_of_another_name_stays_out_and_both_say_so(fleet: Fleet) -> None:
+    fleet.start("red", *ANY_PORTS, "--role", "entry", "--mesh-name", "red").wait_ready_file()
+    fleet.start("blue", *ANY_PORTS, "--role", "entry", "--mesh-name", "blue").wait_ready_file()
+    for member in fleet.members:
+        wait_until(
+            lambda m=member: "other_mesh" in m.log.read_text(), NOTICED_S, f"`{member.name}` to say so"
+        )
+        assert names(member) == [member.name]
+
+
 def names(member: Member) -> list[str]:
     return [row["name"] for row in member.ask("/members")]
