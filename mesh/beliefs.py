@@ -38,6 +38,7 @@ import attrs
 
 from mesh.agenda import Agenda
 from mesh.detector import Detector, Echoed, Finding, RoundAnswered, RoundFailed, Say
+from mesh.effects import Address
 from mesh.facts import MemberChanged, Quarantined, QuarantineLifted
 from mesh.goodbye import Goodbye
 from mesh.identity import Identity
@@ -47,6 +48,7 @@ from mesh.member import Liveness, Member, supersedes
 from mesh.members import Change, Members
 from mesh.messages import Update
 from mesh.now import Now
+from mesh.probe import HELD_MAX
 from mesh.suspicion import Suspicion, suspicion_min_s
 from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import Tally
@@ -106,6 +108,23 @@ class Beliefs:
         if row is not None:
             self.weigh(now, self._detector.start(now, row, self._loads.lag_s(node), regular=regular))
 
+    def lost_input(self, now: Now) -> None:
+        """Our own machine has dropped what was sent to us: who is about to be judged may have answered."""
+        if not self._options.two_verdicts:
+            return
+        self._detector.lost_input(now)
+        for node, inquest in tuple(self._inquests.items()):
+            row = self.live_peer(node)
+            if row is not None and inquest.stage is Stage.HEAR and inquest.held < HELD_MAX:
+                self._inquests[node] = inquest.held_on(now.mono)
+                self._agenda.cancel(CaseKey(node))
+                self._ask_well(now, row)
+        for node, goodbye in tuple(self._goodbyes.items()):
+            row = self.live_peer(node)
+            if row is not None and goodbye.inquest.stage is Stage.HEAR and goodbye.inquest.held < HELD_MAX:
+                self._goodbyes[node] = goodbye.held_on(now.mono)
+                self._ask_well(now, row)
+
     def probe_suspects(self, now: Now) -> None:
         """Begin a round with everybody who is suspect."""
         for node in tuple(self._cases):
@@ -131,8 +150,8 @@ class Beliefs:
                 case _:
                     assert_never(finding)
 
-    def learn(self, now: Now, update: Update, own_word: bool = False) -> None:
-        """Merge an account of another node that somebody sent. `own_word`: it came from its subject."""
+    def learn(self, now: Now, update: Update, told_by: tuple[str, Address]) -> None:
+        """Merge an account of another node that somebody sent: who, and from where."""
         new = update.member
         assert new.node != self._me, "only we give an account of ourselves"
         if new.liveness is Liveness.SUSPECT:
@@ -141,7 +160,7 @@ class Beliefs:
             self._accuse(now, attrs.evolve(new, liveness=Liveness.SUSPECT), update.accusers)
             if new.node not in self._inquests:
                 self._look(now, new.node)
-        elif new.liveness is Liveness.LEFT and not own_word and self._is_hearsay(new):
+        elif new.liveness is Liveness.LEFT and self._is_hearsay(new, told_by):
             self._hear_goodbye(now, new)
         else:
             case = self._cases.get(new.node)
@@ -290,10 +309,15 @@ class Beliefs:
         if self._goodbyes:
             self._settle_goodbyes(now, sent_at)
 
-    def _is_hearsay(self, gone: Member) -> bool:
-        """Whether a goodbye would take from us, on another's word, one whom we hold for a member."""
+    def _is_hearsay(self, gone: Member, told_by: tuple[str, Address] | None = None) -> bool:
+        """Whether a goodbye would take from us, on another's word, one whom we hold for a member.
+
+        Its own word comes from itself, from where we know it to be.
+        """
         row = self.live_peer(gone.node)
-        return self._judges and row is not None and supersedes(gone, row)
+        if row is None or not self._judges or not supersedes(gone, row):
+            return False
+        return told_by != (row.node, row.address)
 
     def _hear_goodbye(self, now: Now, said: Member, ours: bool = False) -> None:
         """Somebody says that a live peer has left: look at it, before we believe that."""

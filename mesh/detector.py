@@ -143,6 +143,7 @@ class Detector:
         self.heard_anybody_at: float | None = None
         self.echoed_at: float | None = None
         """When the last ping that was answered within its timeout was sent."""
+        self._deprived_at = float("-inf")
         self.rounds_started = 0
         self.rounds_failed = 0
         self.relays_refused = 0
@@ -304,6 +305,15 @@ class Detector:
         self.own_lag_s = (
             max(lag_s, LAG_DECAY * self.own_lag_s) if lag_s or self.own_lag_s > LAG_LEAST_S else 0.0
         )
+
+    def lost_input(self, now: Now) -> None:
+        """Our own machine drops datagrams: we are less fit to judge, and open rounds go on for a verdict more."""
+        if now.mono - self._deprived_at >= self._options.probe_period_s:
+            self._deprived_at = now.mono
+            self.health.deprived()
+        for probe in self._rounds.values():
+            if probe.hold(now.mono, self.verdict_s(probe.target.node)):
+                self._agenda.set(RoundKey(probe.nonce), probe.deadline_at)
 
     def note(self, now: Now, node: str, verdict: str, reason: str, accusers: tuple[str, ...] = ()) -> None:
         """Remember a verdict with its evidence, and how well we ourselves are."""

@@ -57,6 +57,10 @@ class Goodbye:
         """The look begins anew with the echo of a ping sent at `since_s` or later."""
         return attrs.evolve(self, inquest=attrs.evolve(self.inquest, stage=Stage.DEAF, since=since_s))
 
+    def held_on(self, now_s: float) -> "Goodbye":
+        """Our own input was lost: the look goes on."""
+        return attrs.evolve(self, inquest=self.inquest.held_on(now_s))
+
     def deaf(self) -> "Goodbye":
         """This process was away: the look begins anew once it hears."""
         return attrs.evolve(self, inquest=attrs.evolve(self.inquest, stage=Stage.DEAF))

@@ -10,6 +10,7 @@ score + 1. Measured signals come first (a late tick, see `pause_s`); the score i
     a round failed with nobody to ask             +1
     a round failed although every helper nacked    0   (they hear us: the target is the sick one)
     we had to refute a rumour about ourselves     +1
+    our own machine dropped what was sent to us   +1   (at most once a probe period)
 """
 
 import attrs
@@ -62,6 +63,10 @@ class LocalHealth:
         """A probe round failed after `helpers` were asked and `nacks` of them said so."""
         missing = max(0, helpers - nacks) if helpers else 1
         self._move(missing if self.counts_nacks else min(1, missing))
+
+    def deprived(self) -> None:
+        """Datagrams to us were dropped on our own machine: we are not fit to judge."""
+        self._move(1)
 
     def refuted(self) -> None:
         """Somebody doubted us, and we are alive."""

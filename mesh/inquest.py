@@ -13,6 +13,7 @@ hears, each of them a prompt echo (a ping of ours that was answered at once):
     LOOK    the round fails                                  HEAR      ping a few others
     HEAR    an echo of a later ping                          (none)    dead
     HEAR    no echo for a while                              DEAF      as above
+    HEAR    our own machine drops datagrams, twice at most   LOOK      as above
 
 So a node whose packets are withheld, in or out, declares nobody dead, however long it lasts and however often
 it hears something in between: an answer of the suspect that waits in its socket was sent before the
@@ -45,6 +46,13 @@ class Inquest:
     """When this stage began; an echo counts in it if its ping was sent later."""
     began_at: float
     """When the look began, if it did: what the suspect sends after this saves it."""
+
+    held: int = 0
+    """How often the look was gone on with because our own input was lost."""
+
+    def held_on(self, now_s: float) -> "Inquest":
+        """Our own machine has dropped what was sent to us: look on."""
+        return attrs.evolve(self, stage=Stage.LOOK, since=now_s, held=self.held + 1)
 
     def failed(self, now_s: float) -> "Inquest":
         """The look has failed."""

@@ -39,6 +39,9 @@ class Phase(enum.Enum):
 
 
 _DIRECT, _INDIRECT = Phase.DIRECT, Phase.INDIRECT
+HELD_MAX = 2
+"""So often a judgement is put off because our own machine dropped datagrams: who floods a node makes it
+slower to judge, and no more."""
 _OVER = (Phase.ECHOED, Phase.SPARED, Phase.FAILED)
 """Looking a member up in its class takes longer in Python 3.11 than the rest of an idle round's states."""
 
@@ -69,6 +72,8 @@ class Probe:
     nackers: tuple[str, ...] = attrs.field(default=(), init=False)
     refused: bool = attrs.field(default=False, init=False)
     """Whether the target's host has said that nobody listens there."""
+    held: int = attrs.field(default=0, init=False)
+    """How often it was gone on with because our own input was lost."""
     _interrupted: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -124,6 +129,19 @@ class Probe:
         self.asked_at = max(self.asked_at, now_mono)
         self.timeout_s = min(self.timeout_s, verdict_s / 2)
         self.spacing_s = max(0.0, verdict_s - 2 * self.timeout_s) / asks
+
+    def hold(self, now_mono: float, verdict_s: float) -> bool:
+        """Our own machine has dropped datagrams, perhaps its answer: ask on. Returns whether it does once more.
+
+        Who is known to refuse does not gain by it, as its machine did answer.
+        """
+        if self.refused or self.held >= HELD_MAX:
+            return False
+        self.held += 1
+        if self.phase is not _DIRECT:
+            self.insist(now_mono, 2, verdict_s)
+        self.verdict_s = max(self.verdict_s, now_mono - self.started_at + verdict_s)
+        return True
 
     def nacked(self, source: str) -> None:
         """A helper says that it got no answer."""

@@ -275,6 +275,13 @@ class Swim:
             self._beliefs.dismiss(now, gone)
         return self._voice.take()
 
+    def lost_input(self, now: Now, count: int) -> list[Effect | Fact]:
+        """So many datagrams to us were dropped on this machine: who seems silent may have answered. Before a tick."""
+        self._tally.input_lost += count
+        if self._begun and not self._leaving:
+            self._beliefs.lost_input(now)
+        return self._voice.take()
+
     def heard(self, now: Now, node: str) -> list[Effect | Fact]:
         """The link layer received authenticated traffic from `node`: it lives."""
         self._wake(now)
@@ -352,18 +359,13 @@ class Swim:
             if not self._is_plausible(update.member):
                 self._tally.implausible += 1
             elif update.member.node != self._node:
-                self._beliefs.learn(now, update, self._is_own_word(update.member, packet, source))
+                self._beliefs.learn(now, update, (packet.message.source, source))
         self._voice.quiet, self._voice.age_s = False, None
         for update in packet.updates:
             if update.member.node == self._node and self._is_plausible(update.member):
                 self._myself.hear(now, update.member)
         if self._members.returned != returned and self._reunion.met(now):
             self._reconciler.urge(now, packet.message.source)
-
-    def _is_own_word(self, new: Member, packet: Packet, source: Address) -> bool:
-        """Whether it comes from its subject, from where we know that to be."""
-        known = self._members.get(new.node)
-        return packet.message.source == new.node and known is not None and known.address == source
 
     def _is_plausible(self, new: Member) -> bool:
         known = self._members.get(new.node)

@@ -390,6 +390,10 @@ class NodeCore:
         deadlines = [deadline for part in parts if (deadline := part.next_deadline()) is not None]
         return min([self._publication.due_at, *deadlines])
 
+    def lost_input(self, now: Now, count: int) -> list[Effect]:
+        """So many datagrams were dropped on this machine since the last tick; to be told before the next one."""
+        return self._settle(now, self.swim.lost_input(now, count))
+
     def tick(self, now: Now) -> list[Effect]:
         """Carry out what is due."""
         outputs: list[Output] = [*self.swim.tick(now), *self.links.tick(now), *self.forwarder.tick(now)]

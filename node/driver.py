@@ -57,6 +57,12 @@ class Counted(Protocol):
     def statistics(self) -> Any: ...
 
 
+class Lossy(Counted, Protocol):
+    """The intake of datagrams: it knows how many were dropped before the core saw them."""
+
+    def lost(self) -> int: ...
+
+
 class Connections(Protocol):
     """Where links live."""
 
@@ -90,7 +96,7 @@ class Driver:
     datagrams: Datagrams | None = None
     connections: Connections | None = None
     processes: Processes | None = None
-    intake: Counted | None = None
+    intake: Lossy | None = None
     stop: Callable[[str], None] = _not_stopped
     """Ends the process, for a reason."""
     keep: Callable[[int], None] = _not_kept
@@ -228,7 +234,10 @@ class Driver:
             self._alarm.deadline = self.deadline
 
     def tick(self) -> None:
-        """Let the core do what has come due."""
+        """Let the core do what has come due, after telling it what it could not hear."""
+        lost = self.intake.lost() if self.intake is not None else 0
+        if lost:
+            self.step(self.core.lost_input, lost)
         self.step(self.core.tick)
 
     def lull(self, lulled: bool) -> None:

@@ -125,6 +125,8 @@ class Host:
     """The running life's."""
     _buffered: int = attrs.field(init=False, default=0)
     """Bytes in the UDP socket."""
+    _overflowed: int = attrs.field(init=False, default=0)
+    """Datagrams that found it full since the last tick."""
     _origin_s: float = attrs.field(init=False, default=0.0)
     _mono: float = attrs.field(init=False, default=0.0)
     _pids: int = attrs.field(init=False, default=0)
@@ -225,6 +227,7 @@ class Host:
         self.world.note(self.name, "crashed", power=power)
         self._loop.closed = True
         self.core, self._loop, self.powered, self.paused, self._buffered = None, None, not power, False, 0
+        self._overflowed = 0
         for end in self._ends.values():
             (self.world.pipes.vanish if power else self.world.pipes.close)(end)
         for engine in self.engines.values():
@@ -271,13 +274,14 @@ class Host:
         self.world.inspect(self, effects)
 
     def tick(self, core: NodeCore, now: Now) -> list[Effect]:
-        """Tick the core. The loop's turn."""
+        """Tick the core, after telling it what its socket has dropped. The loop's turn."""
         self.ticks += 1
         early_s = core.next_deadline() - now.mono
         if 0.0 < early_s < ROUNDING_S:
             self._mono += early_s
             now = self.now()
-        return core.tick(now)
+        lost, self._overflowed = self._overflowed, 0
+        return [*(core.lost_input(now, lost) if lost else ()), *core.tick(now)]
 
     @property
     def waited_s(self) -> float:
@@ -287,6 +291,7 @@ class Host:
     def datagram(self, source: Address, data: bytes) -> bool:
         """Take a datagram into the socket; return whether there was a socket, and room."""
         if self.core is None or self._buffered + len(data) > self.socket_bytes:
+            self._overflowed += self.core is not None
             if self.core is not None and self.socket_bytes != SOCKET_BYTES:
                 self.world.bite("SmallSocket")
             return False

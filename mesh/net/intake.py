@@ -18,6 +18,10 @@ from mesh.effects import Address
 from mesh.net.udp import Udp
 from mesh.share import Share, Worth
 
+STRANGERS = Worth.STRANGER.name.lower()
+KERNEL_COUNTS = 2**32
+"""Linux counts what it drops so far, and begins anew."""
+
 
 class DatagramCore(Protocol):
     """The input of `node.core` that concerns datagrams, and what it knows of one before it opens it."""
@@ -47,8 +51,19 @@ class Intake:
     step: Callable[..., Any]
     clock: Callable[[], float] = time.thread_time
     _sources: Sources = attrs.field(init=False, factory=Sources)
+    _told: int = attrs.field(init=False, default=0)
     _share: Share = attrs.field(init=False, factory=Share)
     _statistics: IntakeStatistics = attrs.field(init=False, factory=IntakeStatistics)
+
+    def lost(self) -> int:
+        """How many datagrams the kernel or the share has dropped since this was last asked.
+
+        What strangers sent, and one source beyond its budget, is no loss of ours.
+        """
+        shed = self._statistics.shed
+        total = self.udp.overflowed() + shed.total() - shed[STRANGERS]
+        lost, self._told = (total - self._told) % KERNEL_COUNTS, total
+        return lost
 
     def statistics(self) -> IntakeStatistics:
         """Counters, as a snapshot."""

@@ -45,6 +45,30 @@ def test_a_source_beyond_its_budget_is_not_heard_and_others_are():
     assert intake.statistics().over_budget == 6400 - before
 
 
+class Socket:
+    dropped = 2**32 - 3
+
+    def overflowed(self):
+        return self.dropped
+
+
+def test_what_the_kernel_and_the_share_have_dropped_is_told_once_and_strangers_are_no_loss():
+    core = Core(0.05)
+    intake = intake_of(core)
+    intake.udp = Socket()
+    assert intake.lost() == 2**32 - 3
+    assert intake.lost() == 0
+    Socket.dropped = 4
+    assert intake.lost() == 7, "the kernel's count begins anew at 2^32"
+    for worth in Worth:
+        for port in range(100):
+            intake.take(0.0, [(bytes([worth]), ("10.0.1.1", port))])
+    shed = intake.statistics().shed
+    assert shed["stranger"] > 0
+    assert intake.lost() == shed["bulk"] + shed["vital"] > 0
+    assert intake.lost() == 0
+
+
 def test_gossip_takes_its_share_of_a_processor_and_no_more():
     core = Core(0.001)
     intake = intake_of(core)
