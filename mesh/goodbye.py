@@ -19,8 +19,9 @@ on only once it is believed. The stages are those of the last look before a deat
     any     its own account, which the rumour does not top        (none)    the rumour is void
 
 A process that says goodbye answers no ping, though it may send while it ends (its streams drain), so that mere
-traffic neither proves nor refutes it; the look costs a true goodbye one round, or some until it has ended. At
-most one rumour is kept of each live peer, the one that stands highest.
+traffic neither proves nor refutes it; the look costs a true goodbye one round, or some until it has ended. At most
+one rumour is kept of each live peer, the one that stands highest. Where our own machine drops datagrams, a look goes
+on for a verdict more, twice at most (`mesh.inquest`).
 """
 
 import attrs
