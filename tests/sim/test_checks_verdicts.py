@@ -77,7 +77,7 @@ def test_death_cause_catches_a_death_on_hearsay(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_false_death_catches_a_goodbye_on_hearsay(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Beliefs, "_is_hearsay", lambda self, gone: False)
+    monkeypatch.setattr(Beliefs, "_is_hearsay", lambda self, *_: False)
     lie = (3.0, Liar("node-1", "node-4", "left", 0, 1.0))
     assert caught(lie, requests=()) == "false_death"
 
