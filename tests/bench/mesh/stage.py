@@ -27,20 +27,18 @@ class Scale:
 
     seed: int
     nodes: int = 64
-    kills: int = 20
-    silences: int = 10
+    kills: int = 16
+    silences: int = 6
     linked_kills: int = 8
-    idle_nodes: tuple[int, ...] = (8, 32, 64)
+    idle_nodes: tuple[int, ...] = (8, 64)
     idle_s: float = 20.0
-    bursts: int = 5
+    bursts: int = 4
     cut_nodes: int = 32
     cuts: tuple[Cut, ...] = (
         Cut(10, False),
         Cut(10, True),
         Cut(60, False),
         Cut(60, True),
-        Cut(10, False),
-        Cut(10, True),
     )
     losses_percent: tuple[int, ...] = (30, 50)
     loss_s: float = 60.0
