@@ -40,7 +40,7 @@ from mesh.agenda import Agenda
 from mesh.detector import Detector, Echoed, Finding, RoundAnswered, RoundFailed, Say
 from mesh.effects import Address
 from mesh.facts import MemberChanged, Quarantined, QuarantineLifted
-from mesh.goodbye import Goodbye
+from mesh.goodbye import Goodbyes
 from mesh.identity import Identity
 from mesh.inquest import Inquest, Stage
 from mesh.load import LoadTable
@@ -89,7 +89,7 @@ class Beliefs:
         self._members = members
         self._cases = cases
         self._inquests: dict[str, Inquest] = {}
-        self._goodbyes: dict[str, Goodbye] = {}
+        self._goodbyes = Goodbyes()
         self._detector = detector
         self._loads = loads
         self._voice = voice
@@ -119,10 +119,8 @@ class Beliefs:
                 self._inquests[node] = inquest.held_on(now.mono)
                 self._agenda.cancel(CaseKey(node))
                 self._ask_well(now, row)
-        for node, goodbye in tuple(self._goodbyes.items()):
-            row = self.live_peer(node)
-            if row is not None and goodbye.inquest.stage is Stage.HEAR and goodbye.inquest.held < HELD_MAX:
-                self._goodbyes[node] = goodbye.held_on(now.mono)
+        for node in self._goodbyes.hold_on(now.mono):
+            if (row := self.live_peer(node)) is not None:
                 self._ask_well(now, row)
 
     def probe_suspects(self, now: Now) -> None:
@@ -194,7 +192,7 @@ class Beliefs:
     def forgive(self, gap_s: float) -> None:
         """This process was away for `gap_s`; the agenda has been shifted by as much."""
         self._inquests.clear()
-        self._goodbyes = {node: goodbye.deaf() for node, goodbye in self._goodbyes.items()}
+        self._goodbyes.deafen()
         for case in tuple(self._cases.values()):
             self._keep_case(case.shifted(gap_s))
 
@@ -306,8 +304,7 @@ class Beliefs:
                 self._reprieve(now, node, answered=False)
             elif inquest.stage is Stage.HEAR:
                 self._bury(now, row, "silent")
-        if self._goodbyes:
-            self._settle_goodbyes(now, sent_at)
+        self._settle_goodbyes(now, sent_at)
 
     def _is_hearsay(self, gone: Member, told_by: tuple[str, Address] | None = None) -> bool:
         """Whether a goodbye would take from us, on another's word, one whom we hold for a member.
@@ -321,20 +318,15 @@ class Beliefs:
 
     def _hear_goodbye(self, now: Now, said: Member, ours: bool = False) -> None:
         """Somebody says that a live peer has left: look at it, before we believe that."""
-        known = self._goodbyes.get(said.node)
-        if known is not None:
-            self._goodbyes[said.node] = known.told_again(said, ours)
-            return
-        inquest = Inquest(said.identity, Stage.DEAF, now.mono, now.mono)
-        self._goodbyes[said.node] = Goodbye(said, inquest, now.mono - (self._voice.age_s or 0.0), ours)
-        self._look_for(now, said.node)
+        if self._goodbyes.hear(now.mono, said, now.mono - (self._voice.age_s or 0.0), ours):
+            self._look_for(now, said.node)
 
     def _look_for(self, now: Now, node: str) -> None:
         """Look at who is said to have left, if an echo just came; else first ask others for one."""
         row = self.live_peer(node)
         assert row is not None, "a rumour is dropped when its subject is no live peer"
         if self._heard_just_now(now):
-            self._goodbyes[node] = self._goodbyes[node].looked_at(now.mono)
+            self._goodbyes.look(now.mono, node)
             self._ask_well(now, row)
         elif not self._detector.loss.is_deaf:
             self._ping_others(now, node)
@@ -342,46 +334,36 @@ class Beliefs:
     def _goodbye_unanswered(self, now: Now, failed: RoundFailed) -> bool:
         """Our look at who is said to have left has failed. Returns whether there was such a look."""
         node = failed.target.node
-        goodbye = self._goodbyes.get(node)
-        if goodbye is None or goodbye.inquest.stage is not Stage.LOOK:
+        if not self._goodbyes.unanswered(now.mono, node):
             return False
         if self._members.live <= 2 or failed.refused or not self._options.control_echo:
             self._depart(now, node)
         else:
-            self._goodbyes[node] = goodbye.unanswered(now.mono)
             self._ping_others(now, node)
         return True
 
     def _settle_goodbyes(self, now: Now, sent_at: float) -> None:
         """A ping of ours, sent at `sent_at`, was answered at once: who was silent until then has left."""
-        for node, goodbye in tuple(self._goodbyes.items()):
-            inquest = goodbye.inquest
-            if sent_at < inquest.since or inquest.stage is Stage.LOOK:
-                continue
+        for node, inquest in self._goodbyes.waiting(sent_at):
             if inquest.stage is Stage.DEAF:
                 self._look_for(now, node)
             elif self._detector.heard_since(node, inquest.began_at):
-                self._look_later(now, node)
+                self._goodbyes.defer(node, now.mono + self._options.probe_period_s)
             else:
                 self._depart(now, node)
 
     def _depart(self, now: Now, node: str) -> None:
         """It is said to have left, and our look has failed: it has."""
-        goodbye = self._goodbyes.pop(node)
+        goodbye = self._goodbyes.take(node)
+        assert goodbye is not None, "only who is said to have left departs"
         self._voice.age_s = now.mono - goodbye.born_at
         self._apply(now, goodbye.said)
         self._voice.age_s = None
         if goodbye.ours:
             self._voice.report("forgotten", node=node, name=goodbye.said.name)
 
-    def _look_later(self, now: Now, node: str) -> None:
-        """It sends, and answers nobody, as one who ends: look again in a period."""
-        if node in self._goodbyes:
-            since = now.mono + self._options.probe_period_s
-            self._goodbyes[node] = self._goodbyes[node].deferred(since)
-
     def _drop_goodbye(self, node: str) -> None:
-        goodbye = self._goodbyes.pop(node, None)
+        goodbye = self._goodbyes.take(node)
         if goodbye is None:
             return
         self._tally.goodbyes_refuted += 1
@@ -397,7 +379,7 @@ class Beliefs:
         elif not after.is_live and goodbye.ours:
             self._depart(now, after.node)
         elif not after.is_live:
-            del self._goodbyes[after.node]
+            self._goodbyes.take(after.node)
         elif before is not None and before.identity.generation != after.identity.generation:
             self._look_for(now, after.node)
 
@@ -406,7 +388,7 @@ class Beliefs:
         if answered:
             self._drop_goodbye(node)
         else:
-            self._look_later(now, node)
+            self._goodbyes.defer(node, now.mono + self._options.probe_period_s)
         if self._inquests.pop(node, None) is not None:
             self._keep_case(attrs.evolve(self._cases[node], started_at=now.mono))
 

@@ -28,6 +28,7 @@ import attrs
 
 from mesh.inquest import Inquest, Stage
 from mesh.member import Member, merge
+from mesh.probe import HELD_MAX
 
 
 @attrs.frozen
@@ -65,3 +66,67 @@ class Goodbye:
     def deaf(self) -> "Goodbye":
         """This process was away: the look begins anew once it hears."""
         return attrs.evolve(self, inquest=attrs.evolve(self.inquest, stage=Stage.DEAF))
+
+
+@attrs.define
+class Goodbyes:
+    """The rumours that are looked into, at most one of each live peer."""
+
+    _rumours: dict[str, Goodbye] = attrs.field(factory=dict, init=False)
+
+    def __contains__(self, node: str) -> bool:
+        return node in self._rumours
+
+    def __getitem__(self, node: str) -> Goodbye:
+        return self._rumours[node]
+
+    def hear(self, now_s: float, said: Member, born_at: float, ours: bool) -> bool:
+        """Keep a rumour. Returns whether it is the first of its subject."""
+        known = self._rumours.get(said.node)
+        inquest = Inquest(said.identity, Stage.DEAF, now_s, now_s)
+        new = known.told_again(said, ours) if known is not None else Goodbye(said, inquest, born_at, ours)
+        self._rumours[said.node] = new
+        return known is None
+
+    def look(self, now_s: float, node: str) -> None:
+        """The look begins."""
+        self._rumours[node] = self._rumours[node].looked_at(now_s)
+
+    def unanswered(self, now_s: float, node: str) -> bool:
+        """A round has failed. Returns whether it was a look; then an echo decides."""
+        goodbye = self._rumours.get(node)
+        if goodbye is None or goodbye.inquest.stage is not Stage.LOOK:
+            return False
+        self._rumours[node] = goodbye.unanswered(now_s)
+        return True
+
+    def defer(self, node: str, since_s: float) -> None:
+        """It sends, and answers nobody, as one who ends: look again with an echo of a ping sent after `since_s`."""
+        if node in self._rumours:
+            self._rumours[node] = self._rumours[node].deferred(since_s)
+
+    def hold_on(self, now_s: float) -> list[str]:
+        """Our own input was lost: return those to be looked at further, twice each at most."""
+        held = [
+            node
+            for node, goodbye in self._rumours.items()
+            if goodbye.inquest.stage is Stage.HEAR and goodbye.inquest.held < HELD_MAX
+        ]
+        for node in held:
+            self._rumours[node] = self._rumours[node].held_on(now_s)
+        return held
+
+    def waiting(self, sent_at: float) -> list[tuple[str, Inquest]]:
+        """Those about whom the echo of a ping sent at `sent_at` says something."""
+        if not self._rumours:
+            return []
+        inquests = [(node, goodbye.inquest) for node, goodbye in self._rumours.items()]
+        return [(node, it) for node, it in inquests if it.stage is not Stage.LOOK and sent_at >= it.since]
+
+    def take(self, node: str) -> Goodbye | None:
+        """Keep it no longer."""
+        return self._rumours.pop(node, None)
+
+    def deafen(self) -> None:
+        """This process was away."""
+        self._rumours = {node: goodbye.deaf() for node, goodbye in self._rumours.items()}
