@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 
 from sim.papers_cells import CONFIGURATIONS, Cell, Outcome, grid, run
-from sim.papers_report import falsehood_table, falsehoods, latencies, latency_table
+from sim.papers_report import falsehood_table, falsehoods, latencies, latency_table, share_table
 
 PROGRESS_S = 10.0
 
@@ -97,7 +97,8 @@ def report(results: Sequence[tuple[Cell, Outcome]]) -> str:
             parts.append(latency_table([latencies(name, chosen) for name in names]))
         elif names:
             parts.append(falsehood_table([falsehoods(name, chosen) for name in names]))
-    return "\n\n".join(parts)
+            parts.append(share_table(names, chosen))
+    return "\n\n".join(filter(None, parts))
 
 
 if __name__ == "__main__":

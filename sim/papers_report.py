@@ -49,13 +49,26 @@ class Falsehoods:
 
     configuration: str
     runs: int
+    cells: int
+    """Different ones of the grid; a cell that was repeated is several runs."""
     false: int
     false_at_healthy: int
-    scaled: float
-    """False positives, if all 4,320 runs were like these."""
-    scaled_at_healthy: float
     packets_per_s: float
     bytes_per_s: float
+
+
+@attrs.frozen
+class Share:
+    """False positives of one configuration as a part of another's, over the runs that both have."""
+
+    percent: float | None
+    """None where the other has none."""
+    percent_at_healthy: float | None
+    paper: float | None
+    """The paper's, in per cent; None where it has no such configuration."""
+    paper_at_healthy: float | None
+    cells: int
+    runs: int
 
 
 def quantile(values: Iterable[float], share: float) -> float:
@@ -80,21 +93,51 @@ def latencies(configuration: str, results: Results) -> Latencies:
 def falsehoods(configuration: str, results: Results) -> Falsehoods:
     """Table IV's row of a configuration."""
     outcomes = [outcome for cell, outcome in results if cell.configuration == configuration]
-    runs = len(outcomes)
-    false = sum(outcome.false for outcome in outcomes)
-    at_healthy = sum(outcome.false_at_healthy for outcome in outcomes)
-    scale = INTERVAL_RUNS / max(1, runs)
     member_s = max(1.0, MEMBERS * sum(outcome.seconds for outcome in outcomes))
     return Falsehoods(
         configuration,
-        runs,
-        false,
-        at_healthy,
-        false * scale,
-        at_healthy * scale,
+        len(outcomes),
+        len({_place(cell) for cell, _ in results if cell.configuration == configuration}),
+        sum(outcome.false for outcome in outcomes),
+        sum(outcome.false_at_healthy for outcome in outcomes),
         sum(outcome.packets for outcome in outcomes) / member_s,
         sum(outcome.bytes for outcome in outcomes) / member_s,
     )
+
+
+def share(configuration: str, base: str, results: Results) -> Share:
+    """How many of the false positives of `base` a configuration has, where both ran the same schedule."""
+    one, other = _by_schedule(configuration, results), _by_schedule(base, results)
+    common = [key for key in one if key in other]
+    ours, theirs = TABLE_IV.get(configuration), TABLE_IV.get(base)
+    paper = [100 * a / b for a, b in zip(ours, theirs, strict=True)] if ours and theirs else [None, None]
+    return Share(
+        _percent(sum(one[key].false for key in common), sum(other[key].false for key in common)),
+        _percent(
+            sum(one[key].false_at_healthy for key in common),
+            sum(other[key].false_at_healthy for key in common),
+        ),
+        paper[0],
+        paper[1],
+        len({key[:-1] for key in common}),
+        len(common),
+    )
+
+
+def _place(cell: Cell) -> tuple[int, int, int]:
+    return cell.concurrent, cell.duration_ms, cell.interval_ms
+
+
+def _by_schedule(configuration: str, results: Results) -> dict[tuple[int, ...], Outcome]:
+    return {
+        (*_place(cell), cell.repetition): outcome
+        for cell, outcome in results
+        if cell.configuration == configuration
+    }
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None
 
 
 def latency_table(rows: Iterable[Latencies]) -> str:
@@ -111,32 +154,46 @@ def latency_table(rows: Iterable[Latencies]) -> str:
 
 
 def falsehood_table(rows: Sequence[Falsehoods]) -> str:
-    """Table IV in Markdown: counts, and shares of plain SWIM's, ours and the paper's."""
-    base = next((row for row in rows if row.configuration == "swim"), None)
+    """Table IV in Markdown: counts, and the mean of a run beside the paper's mean over its whole grid."""
     lines = [
-        "| configuration | runs | FP | FP- | FP of 4,320 runs | % of SWIM (paper) | FP- % (paper) | packets/s, B/s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| configuration | cells, runs | FP | FP- | FP of a run (paper) | packets/s, B/s |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         paper = TABLE_IV.get(row.configuration)
-        swim = TABLE_IV["swim"]
-        share = _share(row.scaled, base.scaled if base else 0, paper[0] / swim[0] if paper else None)
-        healthy = _share(
-            row.scaled_at_healthy,
-            base.scaled_at_healthy if base else 0,
-            paper[1] / swim[1] if paper else None,
-        )
+        mean = f"{row.false / max(1, row.runs):.1f}" + (f" ({paper[0] / INTERVAL_RUNS:.1f})" if paper else "")
         lines.append(
-            f"| {row.configuration} | {row.runs} | {row.false} | {row.false_at_healthy} | {row.scaled:,.0f} "
-            f"| {share} | {healthy} | {row.packets_per_s:.1f}, {row.bytes_per_s:,.0f} |"
+            f"| {row.configuration} | {row.cells}, {row.runs} | {row.false} | {row.false_at_healthy} "
+            f"| {mean} | {row.packets_per_s:.1f}, {row.bytes_per_s:,.0f} |"
         )
     return "\n".join(lines)
+
+
+def share_table(names: Sequence[str], results: Results) -> str:
+    """The shape of Table IV in Markdown: parts of SWIM's and of Lifeguard's false positives, and the paper's.
+
+    Each row compares only runs of the same schedule, so that half a campaign says something already.
+    """
+    lines = [
+        "| configuration | against | FP (paper) | FP- (paper) | cells, runs in common |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for base in ("swim", "lifeguard"):
+        for name in (name for name in names if name not in ("swim", base)):
+            row = share(name, base, results)
+            if row.runs:
+                all_of_them = _beside(row.percent, row.paper)
+                healthy = _beside(row.percent_at_healthy, row.paper_at_healthy)
+                lines.append(
+                    f"| {name} | {base} | {all_of_them} | {healthy} | {row.cells}, {row.runs} |",
+                )
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _seconds(values: Iterable[float]) -> str:
     return " / ".join(f"{value:.2f}" for value in values)
 
 
-def _share(value: float, base: float, paper: float | None) -> str:
-    ours = f"{100 * value / base:.2f}" if base else "-"
-    return f"{ours} ({100 * paper:.2f})" if paper is not None else ours
+def _beside(ours: float | None, paper: float | None) -> str:
+    text = f"{ours:.2f} %" if ours is not None else "-"
+    return f"{text} ({paper:.2f} %)" if paper is not None else text

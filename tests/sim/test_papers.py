@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesh.beliefs import CaseKey
 from mesh.member import Liveness
@@ -11,8 +13,8 @@ from sim.crowd import Crowd
 from sim.crowd_options import CrowdOptions
 from sim.goroutines import Goroutines, LoopAgenda
 from sim.papers import campaign, main, read, report
-from sim.papers_cells import CONFIGURATIONS, Cell, grid, run
-from sim.papers_report import quantile
+from sim.papers_cells import CONFIGURATIONS, Cell, Outcome, grid, run
+from sim.papers_report import quantile, share
 
 
 def test_a_held_agenda_lets_suspicions_run_out_and_nothing_else():
@@ -107,3 +109,36 @@ def test_an_unknown_configuration_is_refused_with_a_hint(capsys):
     assert main(["threshold", "--configurations", "raft"]) == 2
     assert "hint: " in capsys.readouterr().err
     assert "lifeguard" in CONFIGURATIONS
+
+
+def seen(configuration, concurrent, false, repetition=0):
+    return Cell("interval", configuration, concurrent, 512, 64, repetition), Outcome(
+        false=false, seconds=120.0
+    )
+
+
+def test_shares_are_of_schedules_that_both_have_run():
+    results = [
+        seen("swim", 1, 100),
+        seen("swim", 1, 300, repetition=1),
+        seen("swim", 4, 10_000),
+        seen("lifeguard", 1, 4),
+        seen("lifeguard", 1, 4, repetition=1),
+        seen("lan", 4, 0),
+    ]
+    found = share("lifeguard", "swim", results)
+    assert (found.percent, found.cells, found.runs) == (2.0, 1, 2)
+    assert found.paper == pytest.approx(1.53, abs=0.005)
+    assert share("lan", "lifeguard", results).runs == 0
+    assert share("lan", "swim", results).paper is None
+    text = report(results)
+    assert "| lifeguard | swim | 2.00 % (1.53 %) | - (1.89 %) | 1, 2 |" in text
+    assert "| swim | 2, 3 | 10400 | 0 | 3466.7 (78.5) |" in text
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6))
+def test_a_share_of_itself_is_all_of_it(counts):
+    results = [seen("swim", 1, false, index) for index, false in enumerate(counts)]
+    found = share("swim", "swim", results)
+    assert found.percent == (100.0 if any(counts) else None)
+    assert found.runs == len(counts)
