@@ -6,14 +6,18 @@ reason of the first; those that were wrong come first, since they are what is lo
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
 
 from mesh.why import Verdict
 from sim.journal import Event, Journal
+from sim.trace import line_of
 
 TOGETHER_S = 1.0
 HEADER = ("from s", "to s", "verdict", "of", "by", "why (of the first)", "was it so?")
+WHY = " " * 24 + "because  "
+"""Begins a line that explains the one above."""
 VERDICTS = {"member_dead": "dead", "quarantined": "quarantine", "refuted": "refuted"}
 
 
@@ -48,6 +52,36 @@ def rows(journal: Journal, names: dict[str, str]) -> list[tuple[str, ...]]:
     """Return the rows; `names` are the names of nodes by id."""
     ordered = sorted(groups(journal), key=lambda group: (not group.first.is_false, group.first.at))
     return [_row(group, names) for group in ordered]
+
+
+def told(journal: Journal) -> list[dict[str, Any]]:
+    """Return the verdicts as plain values for JSON: each with the evidence of who decided first."""
+    return [
+        {
+            "from_s": group.first.at,
+            "to_s": group.last_at,
+            "verdict": VERDICTS[group.first.event],
+            "of": group.first.subject or group.first.who,
+            "by": group.by,
+            "is_false": group.first.is_false,
+            "why": dict(group.first.fields),
+            "evidence": attrs.asdict(group.first.why) if group.first.why is not None else None,
+        }
+        for group in groups(journal)
+    ]
+
+
+def explained(lines: Iterable[str], journal: Journal, names: dict[str, str]) -> Iterable[str]:
+    """Yield the lines of a trace, below each verdict what it rested on."""
+    why = {
+        line_of(event.at, event.who, event.event, event.fields): event.why
+        for event in journal.events
+        if event.event in VERDICTS and event.why is not None
+    }
+    for line in lines:
+        yield line
+        if line in why:
+            yield WHY + "; ".join(evidence(why[line], names))
 
 
 def _row(group: Group, names: dict[str, str]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import attrs
 
 from sim.configuration import describe
 from sim.journal import Event, Journal
+from sim.page_verdicts import told
 from sim.scenario import Result
 
 HEADER_BYTES = 28
@@ -105,6 +106,7 @@ def report(result: Result, journal: Journal, replay: str = "") -> dict[str, Any]
         "reached": dict(sorted(journal.counts.items())),
         "detections": [attrs.asdict(found) for found in detections(journal)],
         "membership": membership(journal),
+        "verdicts": told(journal),
         "clients": clients(result),
         "traffic": traffic(result),
         "settled_s": result.settled_s,

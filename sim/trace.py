@@ -35,8 +35,7 @@ class Trace:
 
     def write(self, at: float, who: str, event: str, fields: Fields = ()) -> None:
         """Add a line: `  12.345678  node-3  member  node=node-1 state=dead`."""
-        text = " ".join(f"{name}={value}" for name, value in fields)
-        line = f"{at:12.6f}  {who:<9} {event}" + (f"  {text}" if text else "")
+        line = line_of(at, who, event, fields)
         self.lines.append(line)
         self.count += 1
         self._hash.update(line.encode() + b"\n")
@@ -54,6 +53,12 @@ class Trace:
     def digest(self) -> str:
         """Return the digest of everything so far, as hex."""
         return self._hash.hexdigest()
+
+
+def line_of(at: float, who: str, event: str, fields: Fields = ()) -> str:
+    """The text of one line; `at` is virtual seconds."""
+    text = " ".join(f"{name}={value}" for name, value in fields)
+    return f"{at:12.6f}  {who:<9} {event}" + (f"  {text}" if text else "")
 
 
 def first_difference(one: Trace, other: Trace) -> str | None:

@@ -25,6 +25,7 @@ from sim.cli.common import (
 from sim.cli.progress import Progress
 from sim.journal import Journal
 from sim.page import page
+from sim.page_verdicts import explained
 from sim.report import report
 from sim.scenario import Result, Scenario, run
 from sim.trace import first_difference
@@ -48,7 +49,9 @@ def add(parse: argparse.ArgumentParser) -> None:
         action="store_true",
         help="membership cores alone, up to 16384 (scenarios: see the page)",
     )
-    parse.add_argument("--trace", action="store_true", help="print the whole trace of each run")
+    parse.add_argument(
+        "--trace", action="store_true", help="print the whole trace of each run, and why of each verdict"
+    )
 
 
 def row(result: Result) -> str:
@@ -107,7 +110,7 @@ def _run_all(arguments: argparse.Namespace, out: Any) -> tuple[list[Result], lis
         results.append(result)
         command = replay(arguments, scenario)
         reports.append(report(result, journal, command))
-        _tell(result, command, arguments, out)
+        _tell(result, journal, command, arguments, out)
         if arguments.html:
             write(arguments.html, page(result, journal, command))
     return results, reports
@@ -133,9 +136,10 @@ def _two_histories(one: Result, other: Result) -> Violation | None:
     return Violation("one_history", f"two runs have digests {' and '.join(digests)}; {where}")
 
 
-def _tell(result: Result, command: str, arguments: argparse.Namespace, out: Any) -> None:
+def _tell(result: Result, journal: Journal, command: str, arguments: argparse.Namespace, out: Any) -> None:
     if arguments.trace:
-        print("\n".join(result.world.trace.lines), file=out)
+        names = {host.id: name for name, host in result.world.hosts.items()}
+        print(*explained(result.world.trace.lines, journal, names), sep="\n", file=out)
     print(row(result), file=out, flush=True)
     if result.violation:
         print(explain(result, command), file=sys.stderr)

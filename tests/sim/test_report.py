@@ -13,7 +13,7 @@ from sim.fault import Strike
 from sim.faults import Crash, CrashRestart, Partition, Pause
 from sim.journal import Event, Journal
 from sim.page import page
-from sim.page_verdicts import rows
+from sim.page_verdicts import WHY, explained, rows, told
 from sim.report import detections, quantile, report
 from sim.report_beliefs import beliefs, truths
 from sim.scenario import Result, Scenario, run
@@ -240,3 +240,25 @@ def test_a_node_that_is_buried_while_it_runs_is_marked_as_such():
     assert all("its own health" in row[5] for row in wrong)
     assert any("pings, patience" in row[5] for row in wrong)
     assert ("dead", "node-3") in {(row[2], row[3]) for row in wrong}
+
+
+def test_figures_say_what_each_verdict_rested_on(killed: tuple[Result, Journal]):
+    result, journal = killed
+    verdicts = told(journal)
+    deaths = [verdict for verdict in verdicts if verdict["verdict"] == "dead" and verdict["of"] == "node-3"]
+    assert deaths
+    assert not deaths[0]["is_false"]
+    assert deaths[0]["evidence"]["round"]["outcome"] == "failed"
+    assert set(deaths[0]["by"]) <= {"node-0", "node-1", "node-2"}
+    assert json.loads(json.dumps(report(result, journal)))["verdicts"] == json.loads(json.dumps(verdicts))
+
+
+def test_a_trace_says_below_each_verdict_why_and_loses_no_line(killed: tuple[Result, Journal]):
+    result, journal = killed
+    lines = list(result.world.trace.lines)
+    names = {host.id: name for name, host in result.world.hosts.items()}
+    text = list(explained(lines, journal, names))
+    assert [line for line in text if not line.startswith(WHY)] == lines
+    below = [line for before, line in itertools.pairwise(text) if " member_dead " in before]
+    assert below
+    assert all(line.startswith(WHY) and "its own health" in line for line in below)
