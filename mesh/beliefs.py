@@ -189,12 +189,12 @@ class Beliefs:
         else:
             self._look(now, node)
 
-    def forgive(self, gap_s: float) -> None:
+    def forgive(self, now: Now, gap_s: float) -> None:
         """This process was away for `gap_s`; the agenda has been shifted by as much."""
         self._inquests.clear()
         self._goodbyes.deafen()
         for case in tuple(self._cases.values()):
-            self._keep_case(case.shifted(gap_s))
+            self._keep_case(now, case.shifted(gap_s))
 
     def _trusts(self, now: Now, dead: Member) -> bool:
         """Whether we, by our own lights, hold alive whom somebody now says to be dead."""
@@ -390,12 +390,12 @@ class Beliefs:
         else:
             self._goodbyes.defer(node, now.mono + self._options.probe_period_s)
         if self._inquests.pop(node, None) is not None:
-            self._keep_case(attrs.evolve(self._cases[node], started_at=now.mono))
+            self._keep_case(now, attrs.evolve(self._cases[node], started_at=now.mono))
 
     def _bury(self, now: Now, row: Member, evidence: str) -> None:
         if self._options.observer:  # waits until members say so
             self._inquests.pop(row.node, None)
-            self._keep_case(attrs.evolve(self._cases[row.node], started_at=now.mono))
+            self._keep_case(now, attrs.evolve(self._cases[row.node], started_at=now.mono))
             return
         if row.node in self._goodbyes and evidence != "alone":
             self._depart(now, row.node)
@@ -419,7 +419,7 @@ class Beliefs:
             return
         confirmed = case.confirmed_by(accusers)
         if confirmed != case:
-            self._keep_case(confirmed)
+            self._keep_case(now, confirmed)
             self._voice.spread(now, suspect)
 
     def _apply(self, now: Now, new: Member, accusers: tuple[str, ...] = ()) -> bool:
@@ -467,13 +467,14 @@ class Beliefs:
         self._tally.suspicions += 1
         reason = "our round failed" if self._me in accusers else "accused by others"
         self._detector.note(now, suspect.node, "suspect", reason, accusers)
-        self._keep_case(Suspicion(suspect, now.mono, min_s, max_s, expected).confirmed_by(accusers))
+        self._keep_case(now, Suspicion(suspect, now.mono, min_s, max_s, expected).confirmed_by(accusers))
 
-    def _keep_case(self, case: Suspicion) -> None:
+    def _keep_case(self, now: Now, case: Suspicion) -> None:
+        """Time that has run out already runs out now: a deadline in the past would look like a pause of ours."""
         self._cases[case.identity.node] = case
         if case.identity.node in self._inquests:
             return
-        at = max(case.started_at, case.deadline_at - self._look_s(case.identity.node))
+        at = max(now.mono, case.deadline_at - self._look_s(case.identity.node))
         self._agenda.set(CaseKey(case.identity.node), at)
 
     def _close_case(self, node: str) -> None:

@@ -397,9 +397,9 @@ class Detector:
         node = probe.target.node
         found: list[Finding] = []
         if prompt:
-            self.echoed_at = max(probe.started_at, self.echoed_at or 0.0)
+            self.echoed_at = max(probe.sent_at, self.echoed_at or 0.0)
             self.loss.echoed()
-            found.append(Echoed(node, probe.started_at))
+            found.append(Echoed(node, probe.sent_at))
         if node in self.trust:
             found = [*self._trusted(now, node), *found]
         return [*found, RoundAnswered(probe.target)]
@@ -407,7 +407,7 @@ class Detector:
     def _prompt_until(self, probe: Probe) -> float:
         """Until when an echo is prompt: within the first timeout, and as many asks as loss demands."""
         more = self.loss.round_asks - 1 if self._options.loss_scaling else 0
-        return probe.started_at + probe.timeout_s + more * probe.spacing_s
+        return probe.sent_at + probe.timeout_s + more * probe.spacing_s
 
     def _trusted(self, now: Now, node: str) -> list[Finding]:
         if self.trust.echoed(now.mono, node, self._members.live - 1):

@@ -68,6 +68,8 @@ class Probe:
     """Direct pings that it has sent."""
     asked_at: float = attrs.field(init=False)
     """When the last of them was due."""
+    sent_at: float = attrs.field(init=False)
+    """When the first of them was sent, whatever is forgiven: an echo proves that we have heard since."""
     helpers: tuple[str, ...] = attrs.field(default=(), init=False)
     nackers: tuple[str, ...] = attrs.field(default=(), init=False)
     refused: bool = attrs.field(default=False, init=False)
@@ -77,7 +79,7 @@ class Probe:
     _interrupted: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.asked_at = self.started_at
+        self.asked_at = self.sent_at = self.started_at
 
     @property
     def deadline_at(self) -> float:

@@ -476,7 +476,7 @@ class Swim:
         self._tally.pauses += 1
         self._agenda.shift(shift_s)
         self._detector.forgive(shift_s)
-        self._beliefs.forgive(shift_s)
+        self._beliefs.forgive(now, shift_s)
         self._myself.speak_up(now)
         self._turns.hasten(now)
         self._agenda.set(GossipTimer.GOSSIP, now.mono)

@@ -110,6 +110,13 @@ def test_a_pause_of_ours_costs_the_target_no_time_and_measures_nothing():
     assert probe.round_trip_s(110.05, TARGET.node, reliable=False) is None
 
 
+@given(gap_s=st.floats(0.0, 1e6))
+def test_what_is_forgiven_makes_no_ping_later_than_it_was(gap_s):
+    probe = a_round(started_at=100.0)
+    probe.forgive(gap_s)
+    assert probe.sent_at == 100.0, "an echo of it proves that we hear as of then, not as of the pause"
+
+
 def test_only_a_direct_datagram_measures_the_round_trip():
     probe = a_round()
     assert probe.round_trip_s(100.02, TARGET.node, reliable=False) == pytest.approx(0.02)

@@ -2,8 +2,10 @@
 
 import pytest
 
+from mesh import codec
 from mesh.facts import MemberChanged, Quarantined, QuarantineLifted
 from mesh.member import Liveness
+from mesh.messages import Gossip, Update
 from mesh.swim_options import SwimOptions
 from sim.crowd import Crowd
 from sim.crowd_options import CrowdOptions
@@ -91,3 +93,45 @@ def test_a_blocked_node_accuses_few_and_buries_nobody():
     crowd.unblock(1)
     assert crowd.run_until(crowd.converged, within_s=10.0) is not None
     assert {name for _, _, name in deaths(crowd)} <= {crowd.name(1)}
+
+
+def lone_doubt(crowd, age_s):
+    """Block a node until it has doubted somebody, alone, for as long; return whom."""
+    crowd.block(1)
+    core = crowd.core(1)
+
+    def doubted():
+        return [row for row in core.members() if row.liveness is Liveness.SUSPECT]
+
+    assert crowd.run_until(doubted, within_s=10.0) is not None
+    suspect = doubted()[0]
+    crowd.run_for(age_s)
+    assert core.member(suspect.node) == suspect, "the case is open still"
+    return suspect
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_confirmations_that_use_up_a_suspects_time_at_once_are_no_pause_of_ours(seed):
+    crowd = formed(24, seed, SwimOptions.lan())
+    suspect = lone_doubt(crowd, 2.4)
+    accusers = tuple(crowd.node(index) for index in range(10, 14) if crowd.node(index) != suspect.node)
+    items = [codec.item(Gossip(crowd.node(9))), codec.item(Update(suspect, accusers))]
+    for _ in range(2):
+        crowd.call(1, "receive", codec.packet(items), crowd[9].address)
+    assert crowd[1].deadline_at >= crowd.time, "nothing is due in the past"
+    assert crowd.core(1).statistics().pauses == 0
+
+
+@pytest.mark.parametrize("seed", [21, 22])
+def test_a_node_that_is_let_through_for_a_moment_between_long_blocks_buries_nobody(seed):
+    crowd = formed(32, seed, SwimOptions.lan())
+    sick = (1, 2, 3, 4, 5, 6)
+    for _ in range(3):
+        for index in sick:
+            crowd.block(index)
+        crowd.run_for(16.384)
+        for index in sick:
+            crowd.unblock(index)
+        crowd.run_for(0.001)
+    assert {name for _, _, name in deaths(crowd)} <= {crowd.name(index) for index in sick}
+    assert all(crowd.core(index).statistics().pauses == 0 for index in sick)
