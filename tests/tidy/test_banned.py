@@ -19,6 +19,8 @@ MAY_PRINT = (
     "sim/__main__.py",
     "sim/cli/",
     "sim/papers.py",
+    "sim/shapes.py",
+    "sim/trials.py",
     "kernels/gate.py",
     "kernels/bench.py",
 )

@@ -1,0 +1,69 @@
+"""The hard days of `sim.trials`, at small sizes: nobody who lives is buried, and the figures mean what they say."""
+
+import json
+
+import pytest
+
+from mesh.swim_options import SwimOptions
+from sim.crowd import Crowd
+from sim.crowd_options import CrowdOptions
+from sim.trials import Watch, accuse_everybody, accusers, crash, flipflop, lossy, main, mass, pause
+
+LOCAL = SwimOptions.local()
+
+
+def test_a_lossy_member_is_left_out_and_nobody_else_dies():
+    figures = lossy(3, 16, LOCAL, seconds=25.0)
+    assert figures["false"] == 0
+    assert figures["out_at_20_s"] >= 0.9
+
+
+def test_one_that_flips_is_taken_back_at_most_once():
+    figures = flipflop(4, 12, LOCAL)
+    assert figures["false"] == 0
+    assert figures["back_most"] <= 1
+    assert figures["out_5_s_after_each_cut"] == [1.0, 1.0, 1.0]
+
+
+def test_the_stopped_are_soon_back_and_bury_nobody():
+    figures = pause(5, 12, LOCAL, pauses=3)
+    assert figures["false"] == figures["by_stopped"] == 0
+    assert figures["back_s"] <= 1.5
+
+
+def test_two_that_accuse_everybody_bury_nobody():
+    figures = accusers(6, 16, LOCAL, seconds=6.0)
+    assert figures["false"] == 0
+    assert figures["accused_B_s"] > figures["idle_B_s"], "they were heard"
+
+
+def test_a_broken_node_doubts_all_others():
+    crowd = Crowd(7, CrowdOptions(LOCAL))
+    crowd.form(6)
+    crowd.run_for(5.0)
+    accuse_everybody(crowd, 2)
+    assert crowd.core(2).statistics().members["suspect"] == 5
+
+
+@pytest.mark.parametrize("trial", [crash, mass])
+def test_the_dead_are_known_by_all_and_only_they(trial):
+    figures = trial(8, 12, LOCAL)
+    assert figures["false"] == 0
+    assert all(figures.get(name) is not None for name in figures)
+    assert figures.get("missed", 0) == 0
+
+
+def test_a_false_death_is_seen_and_ends_with_1(monkeypatch, capsys):
+    def careless(seed, nodes, swim):
+        crowd = Crowd(seed, CrowdOptions(SwimOptions.plain_swim(alpha=0.2)))
+        crowd.form(nodes)
+        watch = Watch(crowd)
+        crowd.taps.append(watch)
+        crowd.run_for(5.0)
+        crowd.pause(1)
+        crowd.run_for(20.0)
+        return {"false": watch.false}
+
+    monkeypatch.setitem(__import__("sim.trials").trials.TRIALS, "crash", careless)
+    assert main(["crash", "--nodes", "6"]) == 1
+    assert json.loads(capsys.readouterr().out)["false"] == 5
