@@ -175,3 +175,27 @@ async def test_whoever_waits_for_rest_is_woken_by_the_step_that_brings_it(nurser
     core.is_idle = True
     node.step(core.ask)
     await rested.wait()
+
+
+def test_what_its_machine_has_dropped_is_told_once_a_tick_and_before_it():
+    told = []
+
+    class Lossy(Echo):
+        def lost_input(self, now: Now, count: int) -> list[Effect]:
+            told.append((count, len(self.ticks)))
+            return []
+
+    class Intake:
+        waiting = [3, 0, 5]
+
+        def lost(self) -> int:
+            return self.waiting.pop(0)
+
+    driver = Driver(Lossy(), lambda _report: None, intake=Intake())
+
+    async def main():
+        for _ in range(3):
+            driver.tick()
+
+    trio.run(main, clock=MockClock())
+    assert told == [(3, 0), (5, 2)]
