@@ -31,6 +31,7 @@ from mesh.kinds import (
     COUNT,
     DIGEST,
     FLAG,
+    LAMPORT_MAX,
     LIVENESS,
     NODE,
     NONCE,
@@ -53,6 +54,7 @@ from mesh.member import Member
 from mesh.messages import (
     Ack,
     Ages,
+    Event,
     Gossip,
     Join,
     Leave,
@@ -91,6 +93,10 @@ ITEMS_MAX = 8192
 """Items in one packet, known or not: a full snapshot has about 2,050."""
 SPAN_BYTES_MAX = 512
 """Marks of one span: 128 of 4 bytes."""
+EVENT_NAME_MAX = 64
+"""Characters of the name of an event."""
+EVENT_BYTES_MAX = 900
+"""Payload of an event; with all else it has ACCOUNT_BYTES_MAX."""
 MARK_BYTES = 4
 """Of the hash of a mesh's name, in clear packets."""
 MARKS_BYTES_MAX = 48
@@ -200,18 +206,31 @@ ITEMS: dict[int, Layout] = {
     ),
     37: Layout(Ages, (Field("codes", blob(SPAN_BYTES_MAX)),)),
     38: Layout(MeshMark, (Field("hash", blob(MARK_BYTES)),)),
+    39: Layout(
+        Event,
+        (
+            Field("node", NODE),
+            Field("generation", uint(GENERATION_MAX)),
+            Field("sequence", uint(LAMPORT_MAX)),
+            Field("lamport", uint(LAMPORT_MAX)),
+            Field("name", text(EVENT_NAME_MAX)),
+            Field("payload", blob(EVENT_BYTES_MAX)),
+        ),
+    ),
 }
 """Item types. A number is never used again for anything else."""
 
 _TYPES: dict[type, int] = {layout.build: number for number, layout in ITEMS.items()}
-_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill, Span, Ages, MeshMark)
+_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill, Span, Ages, MeshMark, Event)
 
 
 def _nothing_held(_mark: LoadMark) -> bool:
     return False
 
 
-def item(value: Message | Update | LoadRecord | LoadHeld | LoadStill | Span | Ages | MeshMark) -> bytes:
+def item(
+    value: Message | Update | LoadRecord | LoadHeld | LoadStill | Span | Ages | MeshMark | Event,
+) -> bytes:
     """Encode one item. Raises LimitError when an account exceeds ACCOUNT_BYTES_MAX."""
     return pulse.item(value) or _item(value)
 

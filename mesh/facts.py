@@ -87,6 +87,19 @@ class EngineLost:
 
 
 @attrs.frozen
+class EventHeard:
+    """A user event, delivered here once (`mesh.events`)."""
+
+    lamport: int
+    node: str
+    """Its author, this node perhaps."""
+    name: str
+    payload: bytes
+    late: bool
+    """Whether it comes after one that stands behind it in the order (lamport, node)."""
+
+
+@attrs.frozen
 class RecordChanged:
     """A record was written, here or elsewhere, deleted, or (`after` is None) dropped."""
 
@@ -104,5 +117,6 @@ Fact = (
     | TwinMet
     | EngineReady
     | EngineLost
+    | EventHeard
     | RecordChanged
 )

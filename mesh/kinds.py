@@ -17,6 +17,8 @@ from mesh.messages import SpanKind
 
 DIGEST_BYTES = 8
 NONCE_MAX = 2**48 - 1
+LAMPORT_MAX = 2**48 - 1
+"""Of Lamport times, and of the numbers that authors give their events."""
 
 REQUIRED = object()
 """Of a field without which an array means nothing."""

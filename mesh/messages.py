@@ -160,6 +160,22 @@ class MeshMark:
 
 
 @attrs.frozen
+class Event:
+    """A user event: heard by each node once (`mesh.events`)."""
+
+    node: str
+    """Its author."""
+    generation: int
+    """Of the author's life."""
+    sequence: int
+    """Of this event among the author's, from 1."""
+    lamport: int
+    """Lamport time: greater than that of any event that the author had heard."""
+    name: str
+    payload: bytes
+
+
+@attrs.frozen
 class Update:
     """An account of a member that rides on a packet."""
 
@@ -183,5 +199,6 @@ class Packet:
     spans: tuple[Span, ...] = ()
     ages: tuple[Ages, ...] = ()
     marks: tuple[MeshMark, ...] = ()
+    events: tuple[Event, ...] = ()
     unknown: int = 0
     """Items of a type that this version does not know: skipped."""

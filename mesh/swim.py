@@ -43,6 +43,7 @@ from mesh.border import Border
 from mesh.detector import AskKey, Detector, RelayKey, RoundKey, Say
 from mesh.effects import Address, Effect
 from mesh.errors import DecodeError
+from mesh.events import Events, EventTimer
 from mesh.facts import Fact
 from mesh.health import FORGIVEN_VERDICTS, pause_s
 from mesh.identity import INCARNATION_MAX
@@ -121,39 +122,26 @@ class Swim:
         self._node = me.node
         self._rng = rng
         agenda = self._agenda = Agenda() if agenda is None else agenda
-        self._tally = Tally()
-        self._begun = False
-        self._leaving = False
-        self._lag_s = 0.0
-        self._ran_at = 0.0
-        self._away_s = 0.0
-        self._backlog_s = 0.0
+        tally = self._tally = Tally()
+        self._begun = self._leaving = False
+        self._lag_s = self._ran_at = self._away_s = self._backlog_s = 0.0
         cases: dict[str, Suspicion] = {}
-        self._members = Members(me, rng, options.members_max, known)
-        self._detector = Detector(me.node, options, self._members, agenda, rng)
-        self._voice = Voice(me.node, options, self._members, cases, self.loads, agenda, rng, self._tally)
-        self._border = Border(me.node, options.mesh_name, self._voice, self._tally)
-        self.views = Views(self._members, agenda)
+        members = self._members = Members(me, rng, options.members_max, known)
+        detector = self._detector = Detector(me.node, options, members, agenda, rng)
+        voice = self._voice = Voice(me.node, options, members, cases, self.loads, agenda, rng, tally)
+        self._border = Border(me.node, options.mesh_name, voice, tally)
+        self.views = Views(members, agenda)
         """The view as applications follow it."""
         self._beliefs = Beliefs(
-            me.node,
-            options,
-            self._members,
-            cases,
-            self._detector,
-            self.loads,
-            self._voice,
-            self.views,
-            agenda,
-            self._tally,
+            me.node, options, members, cases, detector, self.loads, voice, self.views, agenda, tally
         )
-        rota = Rota(options, self._members)
-        self._turns = Turns(options, rota, self._detector, self._beliefs, agenda, rng)
-        self._myself = Myself(
-            me.node, self._members, self.views, self._voice, self._detector.health, agenda, rng, self._tally
-        )
-        self._reunion = Reunion(me.node, options, self._members, self._voice, agenda, rng)
-        self._reconciler = Reconciler(me.node, options, self._members, self._voice, agenda, rng, self._tally)
+        self.events = Events(me.node, options, members, voice, agenda, rng, tally)
+        """User events; `recent` are the last."""
+        rota = Rota(options, members)
+        self._turns = Turns(options, rota, detector, self._beliefs, agenda, rng)
+        self._myself = Myself(me.node, members, self.views, voice, detector.health, agenda, rng, tally)
+        self._reunion = Reunion(me.node, options, members, voice, agenda, rng)
+        self._reconciler = Reconciler(me.node, options, members, voice, agenda, rng, tally)
 
     def __repr__(self) -> str:
         return f"<Swim {self.me.name} {self._members!r}>"
@@ -282,6 +270,13 @@ class Swim:
             self._beliefs.lost_input(now)
         return self._voice.take()
 
+    def announce(self, now: Now, name: str, payload: bytes) -> list[Effect | Fact]:
+        """Tell every node a user event, once (`mesh.events`). Raises LimitError, nothing changed."""
+        self._wake(now)
+        if not self._leaving:
+            self.events.announce(now, name, payload)
+        return self._voice.take()
+
     def heard(self, now: Now, node: str) -> list[Effect | Fact]:
         """The link layer received authenticated traffic from `node`: it lives."""
         self._wake(now)
@@ -344,6 +339,8 @@ class Swim:
         if packet.updates and not self._leaving:
             self._learn(now, packet, source)
         self._hear_loads(now, packet)
+        if packet.events and not self._leaving:
+            self.events.hear(now, packet.events)
         if packet.message.source == self._node:
             self._myself.mirrored(now, packet.message, source)
         elif not self._leaving:
@@ -491,6 +488,7 @@ _DUE: dict[type, Callable[[Swim, Now, Any], None]] = {
     AskKey: lambda core, now, key: core._beliefs.probe(now, key.node),
     PeriodTimer: lambda core, now, key: core._turns.due(now, key),
     GossipTimer: Swim._gossip,
+    EventTimer: lambda core, now, key: core.events.due(now, key, core._detector.quarantined),
     SyncKey: Swim._compare,
     PaceTimer: Swim._compare,
     ReunionTimer: lambda core, now, key: core._reunion.due(now, key),

@@ -29,6 +29,12 @@ class Tally:
     implausible: int = 0
     clashes: int = 0
     foreign: int = 0
+    events_announced: int = 0
+    events_heard: int = 0
+    events_late: int = 0
+    events_stale: int = 0
+    events_unknown: int = 0
+    events_unspread: int = 0
     rows_reconciled: int = 0
     reconciles_capped: int = 0
 
@@ -81,6 +87,18 @@ class SwimStatistics:
     """Times that another process seemed to use our id."""
     foreign: int
     """Clear packets of a mesh of another name, refused whole."""
+    events_announced: int
+    """User events that began here."""
+    events_heard: int
+    """User events delivered here, own ones included."""
+    events_late: int
+    """Of those, delivered behind their place in the order."""
+    events_stale: int
+    """User events not delivered: too far behind their author's newest, or of an earlier life."""
+    events_unknown: int
+    """Copies of user events whose author's life is not known here (yet)."""
+    events_unspread: int
+    """User events delivered but not passed on: too many wait."""
     rows_reconciled: int
     """Accounts sent because two tables differed there."""
     reconciles_capped: int

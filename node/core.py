@@ -217,6 +217,12 @@ class NodeCore:
         """Delete a record for good, and remember so until `until_s`, wall time in seconds. Raises as `put_record`."""
         return self._settle(now, self.records.revoke(now, namespace, id, until_s))
 
+    # -- events -----------------------------------------------------------------------------------
+
+    def announce(self, now: Now, name: str, payload: bytes) -> list[Effect]:
+        """Tell every node a user event. Raises LimitError, nothing changed."""
+        return self._settle(now, self.swim.announce(now, name, payload))
+
     # -- what is known ----------------------------------------------------------------------------
 
     def models(self, now: Now) -> list[tuple[str, str, int, bool, tuple[str, ...]]]:

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from mesh.attempt import Attempt
+from mesh.errors import LimitError
 from mesh.flight import Chunk, Failure, Flight, Started, State
 from mesh.frames import Finish
 from mesh.links import format_address
@@ -20,6 +21,7 @@ from mesh.records import Record
 from mesh.views import ViewChange
 from node.core import NodeCore
 from node.driver import Driver
+from node.errors import RequestError
 
 SECRET_NAMESPACES = frozenset(("keys",))
 """Namespaces of records whose values are shown to nobody."""
@@ -215,6 +217,20 @@ class Gateway:
     def forget(self, node: str) -> bool:
         """Let the mesh forget this life of a member, by its id; whether it was known, and not this node itself."""
         return self._driver.step(self._core.forget, node)
+
+    def announce(self, name: str, payload: str) -> None:
+        """Tell every node of the mesh a user event. Raises RequestError if it cannot be told."""
+        try:
+            self._driver.step(self._core.announce, name, payload.encode())
+        except LimitError as error:
+            raise RequestError("invalid_request", str(error)) from None
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the user events that were delivered here last, oldest first."""
+        return [
+            {**attrs.asdict(event), "payload": event.payload.decode(errors="replace")}
+            for event in self._core.swim.events.recent
+        ]
 
     def why(self, node: str) -> list[dict[str, Any]]:
         """Return this node's verdicts on a member, by its id, or on all if empty, with what they rested on."""

@@ -14,6 +14,7 @@ from mesh.effects import LOCAL, Effect, LinkId, Report, SendDatagram, SendFrame,
 from mesh.facts import (
     EngineLost,
     EngineReady,
+    EventHeard,
     Fact,
     LinkDown,
     LinkSilent,
@@ -87,6 +88,7 @@ class Switchboard:
                 | TwinMet()
                 | EngineReady()
                 | EngineLost()
+                | EventHeard()
                 | RecordChanged()
             ):
                 pending += self._tell(now, output, effects)[::-1]
@@ -119,7 +121,7 @@ class Switchboard:
                 return self._forwarder.view_changed(now)
             case LinkUp() | LinkDown() | LinkSilent() | TwinMet():
                 return self._link_changed(now, fact)
-            case RecordChanged():
+            case RecordChanged() | EventHeard():
                 return []
             case EngineReady():
                 return [*self._publish(now), *self._forwarder.view_changed(now)]

@@ -46,6 +46,8 @@ class Operations:
             Route("GET", "/flights", self.flights),
             Route("GET", "/records", self.records),
             Route("GET", "/why", self.why),
+            Route("GET", "/events", self.events),
+            Route("POST", "/events", self.announce),
             Route("POST", "/drain", self.drain),
             Route("POST", "/forget", self.forget),
         )
@@ -101,6 +103,22 @@ class Operations:
     def why(self, request: Request) -> Response:
         """Say why this node quarantined members or held them dead: of one, `?node=ID`, or of all."""
         return _json(self.gateway.why(parse_qs(request.query).get("node", [""])[0]))
+
+    def events(self, request: Request) -> Response:
+        """List the user events that this node heard last, in their order."""
+        return _json(self.gateway.events())
+
+    def announce(self, request: Request) -> Response:
+        """Tell every node a user event: its name is `?name=`, its payload the body, UTF-8."""
+        name = parse_qs(request.query).get("name", [""])[0]
+        if not name:
+            raise RequestError("invalid_request", "an event needs a `name` in the query", "name")
+        try:
+            payload = request.body.decode()
+        except UnicodeDecodeError:
+            raise RequestError("invalid_request", "the body of an event must be UTF-8") from None
+        self.gateway.announce(name, payload)
+        return Response(202, json.dumps({"announced": name}).encode())
 
     def drain(self, request: Request) -> Response:
         """Begin to drain: no new requests, what runs may end, then the node leaves."""

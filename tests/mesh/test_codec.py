@@ -17,6 +17,7 @@ from mesh.member import Liveness, Member
 from mesh.messages import (
     Ack,
     Ages,
+    Event,
     Gossip,
     Join,
     Leave,
@@ -148,6 +149,7 @@ EXAMPLES = {
     ),
     "seen": Packet(Seen(NODE, ("2001:db8::1", 7946))),
     "gossip-ages": Packet(Gossip(NODE), (Update(MEMBER),), ages=(Ages(b"\x00\xa0\xff"),)),
+    "gossip-event": Packet(Gossip(NODE), events=(Event(NODE, 3, 7, 41, "deploy", b"v2\x00"),)),
     "join-mark": Packet(Join(NODE), (Update(MEMBER),), marks=(MeshMark(b"\x01\x02\x03\x04"),)),
     "ping-load-held": Packet(Ping(NODE, 7, OTHER), held=(LoadHeld(3, 2**32 - 1),)),
     "ack-load-still": Packet(Ack(NODE, 7, bytes(range(8))), still=(LoadStill(3, 8, 1500),)),
@@ -164,6 +166,7 @@ def encode(packet, limit=codec.RELIABLE_BYTES_MAX):
         *packet.spans,
         *packet.ages,
         *packet.marks,
+        *packet.events,
     )
     return codec.packet(map(codec.item, values), limit)
 

@@ -33,6 +33,7 @@ class FakeGateway:
     open: dict[int, Flight] = attrs.Factory(dict)
     drained: bool = False
     forgotten: list[str] = attrs.Factory(list)
+    announced: list[tuple[str, str]] = attrs.Factory(list)
     admits: int = 1_000_000
     """Requests that are admitted before one breaks."""
     _events: dict[int, trio.Event] = attrs.Factory(dict)
@@ -100,6 +101,14 @@ class FakeGateway:
     def forget(self, node: str) -> bool:
         self.forgotten.append(node)
         return node == "00000000000000ab"
+
+    def announce(self, name: str, payload: str) -> None:
+        if len(payload) > 900:
+            raise RequestError("invalid_request", "too large")
+        self.announced.append((name, payload))
+
+    def events(self) -> list[dict[str, Any]]:
+        return [{"name": name, "payload": payload} for name, payload in self.announced]
 
     def why(self, node: str) -> list[dict[str, Any]]:
         rows = [{"node": "a", "verdict": "quarantined"}, {"node": "b", "verdict": "dead"}]

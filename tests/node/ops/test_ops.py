@@ -79,6 +79,22 @@ async def test_a_member_is_forgotten_by_its_id(autojump_clock: Clock, nursery: t
     assert gateway.forgotten == ["00000000000000ab", ""]
 
 
+async def test_an_event_is_announced_and_read(autojump_clock: Clock, nursery: trio.Nursery):
+    gateway = FakeGateway()
+    post = "POST /events?name={} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}"
+
+    async def tell(name: str, payload: str) -> int:
+        client, end = trio.testing.memory_stream_pair()
+        await nursery.start(serve_ops, BrokenListener([end]), gateway, Limits(), Log(io.StringIO()), None)
+        await client.send_all(post.format(name, len(payload), payload).encode())
+        return int((await client.receive_some(65536)).split()[1])
+
+    assert await tell("deploy", "v2") == 202
+    assert await tell("", "v2") == await tell("deploy", "x" * 901) == 400
+    status, body = await ask(nursery, gateway, "GET /events")
+    assert (status, json.loads(body)) == (200, [{"name": "deploy", "payload": "v2"}])
+
+
 async def test_the_view_is_a_snapshot_and_then_changes(autojump_clock: Clock, nursery: trio.Nursery):
     client, end = trio.testing.memory_stream_pair()
     await nursery.start(serve_ops, BrokenListener([end]), FakeGateway(), Limits(), Log(io.StringIO()), None)

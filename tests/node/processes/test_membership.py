@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,15 @@ def test_a_restart_with_the_same_data_directory_is_the_next_life_of_the_same_nod
         assert (after["node"], after["generation"]) == (before["node"], before["generation"] + 1)
         assert after["address"] != before["address"] and [*names(member)].count("n3") == 1
         wait_seen(member, {"n1", "n2", "n3"})
+
+
+def test_an_event_is_heard_once_by_every_node(entries: Fleet) -> None:
+    url = f"http://{entries['n1'].ops}/events?name=deploy"
+    with urllib.request.urlopen(urllib.request.Request(url, b"v2", method="POST"), timeout=5.0) as answer:
+        assert answer.status == 202
+    for member in entries.members:
+        wait_until(lambda m=member: m.ask("/events"), NOTICED_S, f"`{member.name}` to hear it")
+        assert [(event["name"], event["payload"]) for event in member.ask("/events")] == [("deploy", "v2")]
 
 
 def test_a_copy_whose_only_seed_is_its_original_ends_with_a_clear_error(fleet: Fleet, tmp_path: Path) -> None:
