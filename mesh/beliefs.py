@@ -37,6 +37,7 @@ from typing import assert_never
 import attrs
 
 from mesh.agenda import Agenda
+from mesh.credit import Credit
 from mesh.detector import Detector, Echoed, Finding, RoundAnswered, RoundFailed, Say
 from mesh.effects import Address
 from mesh.facts import MemberChanged, Quarantined, QuarantineLifted
@@ -89,6 +90,7 @@ class Beliefs:
         self._members = members
         self._cases = cases
         self._inquests: dict[str, Inquest] = {}
+        self._credit = Credit(options.accusations_per_window, options.accusation_window_s)
         self._goodbyes = Goodbyes()
         self._detector = detector
         self._loads = loads
@@ -152,7 +154,9 @@ class Beliefs:
         """Merge an account of another node that somebody sent: who, and from where."""
         new = update.member
         assert new.node != self._me, "only we give an account of ourselves"
-        if new.liveness is Liveness.SUSPECT:
+        if new.liveness is Liveness.SUSPECT and self._is_excess(now, update):
+            self._tally.accusations_dropped += 1
+        elif new.liveness is Liveness.SUSPECT:
             self._accuse(now, new, update.accusers)
         elif new.liveness is Liveness.DEAD and self._judges and self._trusts(now, new):
             self._accuse(now, attrs.evolve(new, liveness=Liveness.SUSPECT), update.accusers)
@@ -203,6 +207,13 @@ class Beliefs:
             return False
         just_now = now.mono - self._detector.verdict_s(dead.node)
         return not self._detector.is_quarantined(dead.node) or self._detector.heard_since(dead.node, just_now)
+
+    def _is_excess(self, now: Now, update: Update) -> bool:
+        """Whether an accusation is news here, rests on no round of ours, and none of its accusers can pay for it."""
+        row = self.live_peer(update.member.node)
+        if row is None or not supersedes(update.member, row) or self._detector.is_quarantined(row.node):
+            return False
+        return self._me not in update.accusers and not self._credit.accepts(now.mono, update.accusers)
 
     def _is_alone(self, now: Now) -> bool:
         heard_at = self._detector.heard_anybody_at

@@ -86,6 +86,12 @@ class SwimOptions:
     """Whether a node may declare nobody dead unless pings of its own to others are answered just before and
     just after its last look at the suspect (`mesh.inquest`). Costs three pings per death and node. Off: a
     node whose packets are held up buries whom it cannot hear."""
+    accusations_per_window: int = 0
+    """Accusations by one member that are acted on in `accusation_window_s` (`mesh.credit`); 0 acts on all. One
+    that another accuser can pay for, or a failed round of our own confirms, is acted on in any case. On, say
+    8: a broken node that accuses everybody costs less, and who alone sees several crashes waits for others."""
+    accusation_window_s: float = 10.0
+    """In this time an accuser's budget is whole again. Longer: broken accusers cost less."""
     alone_s: float = 60.0
     """Who has heard nobody for so long takes itself for the only one left. Shorter: a survivor of many
     simultaneous crashes is sooner free of them; a node that is cut off sooner forgets the others, and

@@ -22,6 +22,7 @@ class Tally:
     deaths: int = 0
     refutations: int = 0
     goodbyes_refuted: int = 0
+    accusations_dropped: int = 0
     input_lost: int = 0
     quarantines: int = 0
     pauses: int = 0
@@ -74,6 +75,8 @@ class SwimStatistics:
     """Doubts about ourselves answered with a higher incarnation."""
     goodbyes_refuted: int
     """Goodbyes told by others whose subjects answered: somebody lies, or is mistaken."""
+    accusations_dropped: int
+    """Accusations not acted on, because their accusers had accused too many others."""
     input_lost: int
     """Datagrams to this node that its own machine dropped, as far as it was told."""
     quarantines: int

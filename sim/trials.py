@@ -303,11 +303,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--preset", default="local", choices=["local", "lan", "wan", "lifeguard", "plain_swim"]
     )
     parser.add_argument("--loss", type=float, help="share, for `loss`")
+    parser.add_argument("--budget", type=int, default=0, help="accusations per window; 0: no bound")
     options = parser.parse_args(arguments)
     more = {"share": options.loss} if options.trial == "loss" and options.loss is not None else {}
     false = 0
     for seed in range(options.first, options.first + options.seeds):
         began, swim = time.monotonic(), getattr(SwimOptions, options.preset)()
+        swim = attrs.evolve(swim, accusations_per_window=options.budget)
         figures = TRIALS[options.trial](seed, options.nodes, swim, **more)
         false += figures["false"]
         head = {"trial": options.trial, "nodes": options.nodes, "preset": options.preset, "seed": seed}

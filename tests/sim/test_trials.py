@@ -2,6 +2,7 @@
 
 import json
 
+import attrs
 import pytest
 
 from mesh.swim_options import SwimOptions
@@ -67,3 +68,18 @@ def test_a_false_death_is_seen_and_ends_with_1(monkeypatch, capsys):
     monkeypatch.setitem(__import__("sim.trials").trials.TRIALS, "crash", careless)
     assert main(["crash", "--nodes", "6"]) == 1
     assert json.loads(capsys.readouterr().out)["false"] == 5
+
+
+def test_a_budget_of_accusations_makes_broken_accusers_cheaper_and_buries_nobody():
+    free = accusers(9, 24, LOCAL, seconds=5.0)
+    bounded = accusers(9, 24, attrs.evolve(LOCAL, accusations_per_window=2), seconds=5.0)
+    assert bounded["false"] == 0
+    assert bounded["accused_B_s"] < 0.8 * free["accused_B_s"]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_budget_of_accusations_delays_no_mass_failure(seed):
+    free = mass(seed, 24, LOCAL)
+    bounded = mass(seed, 24, attrs.evolve(LOCAL, accusations_per_window=2))
+    assert bounded["false"] == 0
+    assert bounded["all_dead_s"] <= free["all_dead_s"] + LOCAL.probe_period_s
