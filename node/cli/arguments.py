@@ -41,6 +41,8 @@ class Command:
     name: str
     help: str
     options: tuple[Option, ...] = ()
+    word: str = ""
+    """What must stand behind the command, if anything must."""
 
 
 COMMANDS: dict[str, Command] = {
@@ -50,6 +52,11 @@ COMMANDS: dict[str, Command] = {
         Command(
             "keys",
             "make a mesh key: into --mesh-key-file where one is named, below the keys it has; else to be seen",
+        ),
+        Command(
+            "forget",
+            "let the mesh forget a dead member, by id or name, through --ops of any node",
+            word="node",
         ),
         Command(
             "mesh",
@@ -78,6 +85,8 @@ class Arguments:
     """Words given for settings, by name of the setting; for `node.configure.load`."""
     options: dict[str, int]
     """The command's own numbers, by name, defaults filled in."""
+    word: str = ""
+    """What stands behind the command."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -99,6 +108,7 @@ def parse(words: Sequence[str]) -> Arguments:
         command.name,
         {name: value for name, value in given.items() if name in BY_NAME},
         {option.name: number(option, given.get(option.name, option.default)) for option in command.options},
+        given.get("word", ""),
     )
 
 
@@ -128,6 +138,10 @@ def build(command: Command) -> Parser:
     parser.add_argument(
         "--version", action="version", version=f"inferno {VERSION}", help="Show the version and stop."
     )
+    if command.word:
+        parser.add_argument(
+            "word", metavar=command.word.upper(), help="id or name, as GET /members tells them"
+        )
     for option in command.options:
         parser.add_argument(
             f"--{option.name}",
@@ -152,6 +166,7 @@ def usage(command: Command) -> str:
     """Return the usage line, with the flags that most people need."""
     own = "".join(f" [--{option.name}\xa0N]" for option in command.options)
     name = "" if command.name == "serve" else f" {command.name}"
+    name += f" {command.word.upper()}" if command.word else ""
     flags = " ".join(
         f"[{setting.flag}\xa0{setting.metavar}]" + "..." * setting.repeated
         for setting in SETTINGS

@@ -39,6 +39,10 @@ def run(parsed: Arguments, config: Config) -> int:
             from node.cli import keys
 
             return keys.run(config)
+        case "forget":
+            from node.cli import forget
+
+            return forget.run(config, parsed.word)
         case "demo":
             from node.cli import demo
 

@@ -30,10 +30,17 @@ def test_serve_is_meant_when_no_command_is_named():
     assert arguments.parse(["mesh"]).options == {"nodes": 3}
 
 
+def test_a_member_to_forget_is_named_behind_the_command():
+    parsed = arguments.parse(["forget", "node-3", "--ops", "127.0.0.1:2"])
+    assert (parsed.command, parsed.word, parsed.flags) == ("forget", "node-3", {"ops": "127.0.0.1:2"})
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("--htpp x", ["`--htpp`", "did you mean `--http`?"]),
+        ("forget", ["NODE"]),
+        ("forget a b", ["`b`"]),
         ("--qqqq", ["`--qqqq`", "--help"]),
         ("--na x", ["`--na`"]),
         ("mseh", ["`mseh`", "did you mean `mesh`?"]),

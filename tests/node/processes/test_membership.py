@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from node.cli.fleet import ANY_PORTS, Fleet, Member, wait_until
+from node.cli.main import main
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -86,6 +87,14 @@ def test_a_restart_with_the_same_data_directory_is_the_next_life_of_the_same_nod
         assert (after["node"], after["generation"]) == (before["node"], before["generation"] + 1)
         assert after["address"] != before["address"] and [*names(member)].count("n3") == 1
         wait_seen(member, {"n1", "n2", "n3"})
+
+
+def test_a_dead_member_is_forgotten_by_a_command(entries: Fleet) -> None:
+    entries["n3"].kill()
+    wait_state(entries["n1"], "n3", "dead")
+    assert main(["forget", "n3", "--ops", entries["n1"].ops]) == 0
+    for member in entries.running:
+        wait_state(member, "n3", "left")
 
 
 def test_an_event_is_heard_once_by_every_node(entries: Fleet) -> None:
