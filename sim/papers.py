@@ -77,14 +77,14 @@ def _run(cell: Cell) -> tuple[Cell, Outcome]:
 
 
 def read(files: Iterable[str | Path]) -> list[tuple[Cell, Outcome]]:
-    """Read finished cells; a file that is not there holds none."""
-    results = []
+    """Read finished cells, each once, its last run; a file that is not there holds none."""
+    results = {}
     for path in map(Path, files):
         for line in path.read_text().splitlines() if path.exists() else ():
             row = json.loads(line)
             seen = {name: tuple(v) if isinstance(v, list) else v for name, v in row.pop("outcome").items()}
-            results.append((Cell(**row), Outcome(**seen)))
-    return results
+            results[Cell(**row)] = Outcome(**seen)
+    return list(results.items())
 
 
 def report(results: Sequence[tuple[Cell, Outcome]]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,3 +143,11 @@ def test_a_share_of_itself_is_all_of_it(counts):
     found = share("swim", "swim", results)
     assert found.percent == (100.0 if any(counts) else None)
     assert found.runs == len(counts)
+
+
+def test_a_cell_that_two_files_hold_counts_once(tmp_path):
+    rows = [seen("lan", 1, false) for false in (5, 7)]
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for path, (cell, outcome) in zip(files, rows, strict=True):
+        path.write_text(json.dumps({**attrs.asdict(cell), "outcome": attrs.asdict(outcome)}) + "\n")
+    assert read(files) == [rows[1]]
