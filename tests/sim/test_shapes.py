@@ -8,6 +8,7 @@ import pytest
 
 from mesh.swim_options import SwimOptions
 from sim.shapes import EULER, first, load, main, plots, spread
+from tests.tidy.tree import ROOT
 
 
 def test_on_the_shared_timetable_every_crash_is_met_within_a_period():
@@ -42,3 +43,10 @@ def test_what_was_measured_is_drawn(tmp_path):
     assert main(["draw", str(tmp_path / "shapes.json"), str(tmp_path)]) == 0
     assert {path.stem for path in tmp_path.glob("*.svg")} == set(plots(rows))
     assert all(ET.parse(path).getroot().tag.endswith("svg") for path in tmp_path.glob("*.svg"))
+
+
+def test_the_figures_of_the_page_are_drawn_from_its_numbers(tmp_path):
+    folder = ROOT / "docs/explanation/plots"
+    assert main(["draw", str(folder / "shapes.json"), str(tmp_path)]) == 0
+    for drawn in tmp_path.glob("*.svg"):
+        assert (folder / drawn.name).read_text() == drawn.read_text()
