@@ -106,11 +106,17 @@ def test_an_event_is_heard_once_by_every_node(entries: Fleet) -> None:
         assert [(event["name"], event["payload"]) for event in member.ask("/events")] == [("deploy", "v2")]
 
 
-def test_a_copy_whose_only_seed_is_its_original_ends_with_a_clear_error(fleet: Fleet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_copy_whose_only_seed_is_its_original_ends_with_a_clear_error(
+    fleet: Fleet, tmp_path: Path, sealed: bool
+) -> None:
+    key = ("--mesh-key-file", str(tmp_path / "mesh.key"))
+    assert not sealed or main(["keys", *key]) == 0
+    flags = (*ANY_PORTS, "--role", "entry", *(key if sealed else ()))
     original, copy = tmp_path / "original", tmp_path / "copy"
-    fleet.start("n1", *ANY_PORTS, "--role", "entry", "--data-dir", str(original)).wait_ready_file()
+    fleet.start("n1", *flags, "--data-dir", str(original)).wait_ready_file()
     shutil.copytree(original, copy)
-    fleet.start("n2", *ANY_PORTS, "--role", "entry", "--data-dir", str(copy))
+    fleet.start("n2", *flags, "--data-dir", str(copy))
     wait_until(lambda: len(fleet.running) == 1, NOTICED_S, "one of the two to end")
     (ended,) = (member for member in fleet.members if not member.is_running)
     assert ended.process.returncode != 0
