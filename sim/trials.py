@@ -128,7 +128,7 @@ def loss(seed: int, nodes: int, swim: SwimOptions, share: float = 0.5, seconds: 
     day.crowd.run_for(seconds)
     day.crowd.heal()
     healed_s = day.crowd.run_until(day.crowd.converged, 30.0, STEP_S)
-    return {"false": day.watch.false, "agreed_s": healed_s}
+    return {"loss": share, "false": day.watch.false, "agreed_s": _rounded(healed_s)}
 
 
 def lossy(seed: int, nodes: int, swim: SwimOptions, seconds: float = 60.0) -> Figures:
