@@ -81,6 +81,7 @@ class End:
     parked: deque[tuple[float, bytes | None]] = attrs.Factory(deque)
     """Segments that a cut holds up, and since when; None is the stream's end."""
     retransmit_s: float = RETRANSMIT_S
+    dialled_at: float = 0.0
 
 
 Clock = Callable[[], float]
@@ -105,7 +106,7 @@ class Pipes:
 
     def dial(self, source: Owner, link: LinkId, address: Address) -> End:
         """Begin to connect; the owner hears `opened` or `lost`."""
-        end = End(source, link)
+        end = End(source, link, dialled_at=self.now())
         self._try_dial(end, address, 0)
         return end
 
@@ -152,7 +153,10 @@ class Pipes:
         self.at(answer_at, partial(self._opened, end))
 
     def _opened(self, end: End) -> None:
+        """What its owner wrote meanwhile has waited since it dialled: that is time on the wire too."""
         if end.open:
+            statistics = self.network.statistics
+            statistics.longest_s = max(statistics.longest_s, self.now() - end.dialled_at)
             end.owner.opened(end)
 
     def _give_up(self, end: End, reason: str) -> None:
