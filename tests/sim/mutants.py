@@ -1,6 +1,6 @@
 """`python -m tests.sim.mutants`: how many small bugs in the cores the simulator finds.
 
-Each mutant runs in a process of its own, niced, through stories and swarm seeds, those first that
+Each mutant runs in a process of its own, niced, through measures, stories and swarm seeds, those first that
 have found most, until a check fails or the seeds are spent. A seed counts only if the core as it is holds it.
 The table says which check found which mutant with which seed. Mutants that no run can tell from the original
 are argued one by one in `EQUIVALENT`, and not counted.
@@ -19,6 +19,7 @@ import attrs
 
 from sim.scenario import Scenario, run
 from sim.swarm import draw
+from tests.sim.measures import MEASURES
 from tests.sim.mutate import Mutant, apply, mutants
 from tests.sim.stories import STORIES, story
 
@@ -31,10 +32,11 @@ MODULES = tuple(
 SHARE = 0.15
 SECONDS = 5.0
 """Virtual time under faults of each run."""
-CPU_S = 12
+CPU_S = 12.0
 """Processor time of one run; a mutant that takes longer hangs, and is found by that."""
+MEASURE_CPU_S = 2.0
 SEEDS_MAX = 200
-SOUND = 10
+SOUND = len(MEASURES) + len(STORIES)
 """So many runs are tried on the core as it is, before they count."""
 
 INSTANT = "differs at one instant of a continuous clock, which no deadline hits"
@@ -68,10 +70,12 @@ def scenario(name: str) -> Scenario:
 
 
 def outcome(name: str) -> str:
-    """Run one scenario; return the check that failed, or nothing."""
+    """Run one measure or scenario; return the check that failed, or nothing."""
     signal.signal(signal.SIGPROF, _hangs)
-    signal.setitimer(signal.ITIMER_PROF, CPU_S)
+    signal.setitimer(signal.ITIMER_PROF, MEASURE_CPU_S if name in MEASURES else CPU_S)
     try:
+        if name in MEASURES:
+            return name if MEASURES[name]() else ""
         violation = run(scenario(name)).violation
     except TimeoutError:
         return "hang"
@@ -169,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     os.nice(10)
     arguments.file.parent.mkdir(parents=True, exist_ok=True)
-    names = [*STORIES, *map(str, range(arguments.seeds))]
+    names = [*MEASURES, *STORIES, *map(str, range(arguments.seeds))]
     hunting = Hunt(
         arguments.file,
         [name for name in names[:SOUND] if not apart(lambda name=name: outcome(name))] + names[SOUND:],

@@ -3,6 +3,7 @@
 import pytest
 
 from mesh.gossip import sends_max
+from tests.sim.measures import MEASURES
 from tests.sim.mutants import EQUIVALENT, MODULES, SHARE, apart, hunt, outcome
 from tests.sim.mutate import Mutant, apply, mutants
 from tests.sim.stories import STORIES
@@ -35,6 +36,11 @@ def test_a_mutant_is_in_force_in_its_own_process_alone():
 
     assert apart(changed) == f"{sends_max(4, 3.0)} 2"
     assert sends_max(1, 0.0) == 1
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_each_measure_is_as_it_should_be(name: str):
+    assert MEASURES[name]() == ""
 
 
 @pytest.mark.slow
