@@ -31,7 +31,7 @@ class TrustOptions:
     """What a flap costs. Seconds."""
 
     counts_s: float = 0.5
-    """Shorter outages are forgotten: a link that is replaced is none. About a verdict."""
+    """Shorter outages are forgotten, unless they ended in death: a link that is replaced is none."""
     relapse_s: float = 2.0
     """Lost again so soon, it never was well. Longer: slow flapping counts as one outage."""
     relapse_probation_s: float = 0.4
@@ -111,7 +111,7 @@ class Trust:
     def died(self, now_s: float, node: str) -> None:
         """The mesh holds it dead: the outage has ended, and is remembered."""
         if node in self._open:
-            self._close(now_s, node)
+            self._close(now_s, node, died=True)
 
     def returned(self, now_s: float, node: str) -> bool:
         """The mesh holds it alive again. Returns whether it stays quarantined here, since it flaps."""
@@ -128,12 +128,12 @@ class Trust:
         self._open.pop(node, None)
         self._past.pop(node, None)
 
-    def _close(self, now_s: float, node: str) -> None:
+    def _close(self, now_s: float, node: str, died: bool = False) -> None:
         outage, past, options = self._open.pop(node), self._past.get(node), self.options
         recent = past is not None and outage.since - past.ended_at <= options.memory_s
         outages = past.outages if recent else 0
         relapse = past is not None and outage.since - past.ended_at <= options.relapse_s
-        if now_s - outage.since >= options.counts_s:
+        if died or now_s - outage.since >= options.counts_s:
             outages = max(1, outages + (not relapse))
         self._past.pop(node, None)
         if outages:

@@ -70,9 +70,16 @@ class Watch:
         for output in outputs:
             if isinstance(output, MemberChanged) and output.after.liveness is Liveness.DEAD:
                 self._died(peer, output.after.node)
-            elif isinstance(output, QuarantineLifted) and output.node in self.victims:
-                key = peer.index, output.node
-                self.lifted[key] = self.lifted.get(key, 0) + 1
+            elif isinstance(output, QuarantineLifted):
+                self._back(peer, output.node)
+            elif isinstance(output, MemberChanged) and output.before and not output.before.is_live:
+                self._back(peer, output.after.node)
+
+    def _back(self, peer: Peer, node: str) -> None:
+        """A verdict was taken back; one whom the mesh holds alive again may stay out of routing for flapping."""
+        if node in self.victims and not _is_out(peer, node):
+            key = peer.index, node
+            self.lifted[key] = self.lifted.get(key, 0) + 1
 
     def _died(self, peer: Peer, node: str) -> None:
         if peer.core is not None and peer.core.me.node in self.victims:

@@ -139,3 +139,13 @@ def test_who_is_not_lost_again_is_trusted_in_the_end(events):
     trust.echoed(now + OPTIONS.probation_max_s + 1, "a", PEERS)
     trust.echoed(now + 2 * OPTIONS.probation_max_s + 2, "a", PEERS)
     assert "a" not in trust
+
+
+def test_an_outage_that_ends_in_death_counts_however_short():
+    trust = Trust(TrustOptions())
+    trust.lose(0.0, "a", "no answer")
+    trust.died(0.3, "a")
+    assert not trust.returned(20.0, "a"), "the first costs nothing"
+    trust.lose(40.0, "a", "no answer")
+    trust.died(40.3, "a")
+    assert trust.returned(60.0, "a"), "the second does"
