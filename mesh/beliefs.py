@@ -186,12 +186,15 @@ class Beliefs:
         """The suspect is out of time, or nobody echoed while we waited: look at it (again)."""
         row = self.live_peer(node)
         assert row is not None, "a case is closed when its member goes"
-        if not self._options.two_verdicts:
+        look_at = self._cases[node].deadline_at - self._look_s(node)
+        if now.mono < look_at:  # a round trip was measured meanwhile, so a look takes less than it did
+            self._agenda.set(CaseKey(node), look_at)
+        elif not self._options.two_verdicts:
             self._bury(now, row, "timeout")
         elif self._is_alone(now):
             self._bury(now, row, "alone")
         else:
-            self._look(now, node)
+            self._look(now, node, patient=True)
 
     def forgive(self, now: Now, gap_s: float) -> None:
         """This process was away for `gap_s`; the agenda has been shifted by as much."""
@@ -242,14 +245,14 @@ class Beliefs:
         if alone:
             self._bury(now, row, "alone")
 
-    def _look(self, now: Now, node: str) -> None:
+    def _look(self, now: Now, node: str, patient: bool = False) -> None:
         """Begin the last look at a suspect, if an echo just came; else first ask others for one."""
         row = self.live_peer(node)
         case = self._cases.get(node)
         if row is None or case is None or case.identity != row.identity:
             return
         if not self._heard_just_now(now):
-            self._inquests[node] = Inquest(row.identity, Stage.DEAF, now.mono, now.mono)
+            self._inquests[node] = Inquest(row.identity, Stage.DEAF, now.mono, now.mono, patient)
             self._ask_others(now, node)
             return
         self._inquests[node] = Inquest(row.identity, Stage.LOOK, now.mono, now.mono)
@@ -310,7 +313,7 @@ class Beliefs:
             if row is None or sent_at < inquest.since:
                 continue
             if inquest.stage is Stage.DEAF:
-                self._look(now, node)
+                (self.case_due if inquest.patient and node in self._cases else self._look)(now, node)
             elif inquest.stage is Stage.HEAR and self._detector.heard_since(node, inquest.began_at):
                 self._reprieve(now, node, answered=False)
             elif inquest.stage is Stage.HEAR:

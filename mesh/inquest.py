@@ -46,7 +46,9 @@ class Inquest:
     """When this stage began; an echo counts in it if its ping was sent later."""
     began_at: float
     """When the look began, if it did: what the suspect sends after this saves it."""
-
+    patient: bool = False
+    """It is for the suspect's time that runs out, not for another's word that it is dead: while others were
+    asked for an echo a look may have become shorter, and is then begun later."""
     held: int = 0
     """How often the look was gone on with because our own input was lost."""
 

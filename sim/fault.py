@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 import attrs
 
 from mesh.effects import Address
+from mesh.member import Liveness
 from sim.rule import Rule, partition
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ def recover(world: "World", core: tuple[str, ...]) -> None:
     """Heal the hosts of `core` and the paths between them; the rest stay as they are, out of reach for ever.
 
     As in TigerBeetle's VOPR: a core that is well must do well whatever becomes of the others. A copy of a
-    node is taken away, as its operator would, and the original starts again; so does who was given wrong seeds, or
-    is just leaving. From then on no fault starts anybody.
+    node is taken away, as its operator would, and the original starts again; so does who was given wrong seeds,
+    who can be found by nobody, or is just leaving. From then on no fault starts anybody.
     """
     world.note("network", "healed")
     world.healed_at = world.time
@@ -130,14 +131,38 @@ def recover(world: "World", core: tuple[str, ...]) -> None:
         world.network.lay("beyond", *partition((near, rest)))
         for name in rest:
             world[name].beyond = True
-    seeds = tuple(world[name].address for name in core)[:2]
-    for host in list(world.hosts.values()):
-        if _is_of(host, core):
-            _mend(host, seeds)
+    well = [host for host in world.hosts.values() if _is_of(host, core)]
+    mainland = _mainland(well)
+    seeds = tuple(host.address for host in mainland)[:2]
+    for host in well:
+        _mend(host, seeds, host not in mainland)
 
 
 def _is_of(host: "Host", core: tuple[str, ...]) -> bool:
     return host.name in core or host.newcomer
+
+
+def _mainland(hosts: list["Host"]) -> list["Host"]:
+    """The largest part of the hosts in which each can be reached from each, by what some of them know.
+
+    Where everybody has moved and forgotten, two parts may know no address of one another: they can never
+    meet, whatever they do, until an operator tells one of the other.
+    """
+    parts: list[list[Host]] = []
+    for host in hosts:
+        met = [part for part in parts if any(_knows(host, other) or _knows(other, host) for other in part)]
+        parts = [part for part in parts if part not in met]
+        parts.append([host, *(other for part in met for other in part)])
+    largest = max(parts, key=len, default=[])
+    return [host for host in hosts if host in largest]
+
+
+def _knows(host: "Host", other: "Host") -> bool:
+    """Whether it will ask at the present address of the other."""
+    if other.address in host.seeds:
+        return True
+    rows = host.core.swim.members() if host.core is not None else ()
+    return any(row.address == other.address and row.liveness is not Liveness.LEFT for row in rows)
 
 
 def _is_lost(host: "Host") -> bool:
@@ -148,10 +173,10 @@ def _is_lost(host: "Host") -> bool:
     return not found and (unknown or host.newcomer)
 
 
-def _mend(host: "Host", seeds: tuple[Address, ...]) -> None:
+def _mend(host: "Host", seeds: tuple[Address, ...], apart: bool) -> None:
     host.mend()
     host.resume()
-    lost = _is_lost(host)
+    lost = apart or _is_lost(host)
     if host.copied or lost or host.leaving:
         host.crash()
         host.astray, host.seeds = False, tuple(seed for seed in seeds if seed != host.address)

@@ -14,7 +14,6 @@ from sim.checks import safety
 from sim.exam import examine
 from sim.fault import Strike, excused, plan, recover
 from sim.liveness import Bounds, judge, settle
-from sim.sealed import world_of
 from sim.workload import Request, begin
 from sim.world import Violation, World, WorldOptions
 
@@ -75,6 +74,14 @@ def nobody_listens(_world: World) -> None:
     """Leave a world as it is."""
 
 
+def _world(scenario: Scenario) -> World:
+    if not scenario.sealed:
+        return World(scenario.seed, scenario.options, safety())
+    from sim.sealed import world_of  # a compiled library, which only sealing needs
+
+    return world_of(scenario.seed, scenario.options, safety())
+
+
 def run(
     scenario: Scenario,
     watch: Callable[[float], None] = nobody_watches,
@@ -85,8 +92,7 @@ def run(
     `watch` is called with the virtual time now and then; `listen` with the world before it begins, to
     attach whoever observes it (`sim.journal`). Neither may change what happens.
     """
-    sealed = world_of if scenario.sealed else World
-    world = sealed(scenario.seed, scenario.options, safety())
+    world = _world(scenario)
     world.watch = watch
     world.excused = excused(scenario.strikes) | frozenset(scenario.excused)
     listen(world)

@@ -120,17 +120,3 @@ def world_of(seed: int, options: WorldOptions, checks: tuple[Check, ...]) -> Wor
     ledger = Ledger()
     core = sealed(SealOptions(keyring_of(seed, 1)), ledger, options.core)
     return World(seed, attrs.evolve(options, core=core), (*checks, ledger))
-
-
-def said_in_clear(host: "Host", effects: list[Effect]) -> list[Effect]:
-    """Return what a host says, as its core said it, before it was sealed."""
-    seal = host.core.seal if host.core is not None else None
-    return [*seal.said] if isinstance(seal, LedgerSeal) else effects
-
-
-def forged(host: "Host", address: Address, packet: bytes) -> list[Effect]:
-    """Return the datagrams with which a host says what its core has not: sealed, if it seals."""
-    seal = host.core.seal if host.core is not None else None
-    if seal is None:
-        return [SendDatagram(address, packet)]
-    return seal.forge(host.now(), address, packet) if isinstance(seal, LedgerSeal) else []

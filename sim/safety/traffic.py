@@ -14,7 +14,7 @@ from mesh.messages import Reconcile, Update
 from mesh.relay import TICKETS_MAX
 from sim.network import MTU_BYTES
 from sim.safety.life import Life, life, object_to
-from sim.sealed import said_in_clear
+from sim.spoken import said_in_clear
 
 if TYPE_CHECKING:
     from node.core import NodeCore

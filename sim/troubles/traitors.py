@@ -17,7 +17,7 @@ from mesh.load import LoadRecord, ModelLoad
 from mesh.member import Liveness, Member
 from mesh.messages import Gossip, Update
 from sim.fault import Scene, kind_of
-from sim.sealed import forged
+from sim.spoken import forged
 
 if TYPE_CHECKING:
     from sim.host import Host

