@@ -49,6 +49,8 @@ class _Outage:
     since: float
     probation_s: float
     clean_since: float | None = None
+    lost_at: float | None = None
+    """When it was last lost; None if it has come back from the dead and not been lost since."""
 
 
 @attrs.frozen
@@ -91,9 +93,12 @@ class Trust:
         """Quarantine a peer; returns whether it was trusted."""
         outage = self._open.get(node)
         if outage is not None:
-            self._open[node] = attrs.evolve(outage, clean_since=None)
+            again = outage.lost_at is None or outage.clean_since is not None
+            self._open[node] = attrs.evolve(
+                outage, clean_since=None, lost_at=now_s if again else outage.lost_at
+            )
             return False
-        self._open[node] = _Outage(reason, now_s, self._sentence_s(now_s, node))
+        self._open[node] = _Outage(reason, now_s, self._sentence_s(now_s, node), lost_at=now_s)
         return True
 
     def echoed(self, now_s: float, node: str, live: int) -> bool:
@@ -117,10 +122,10 @@ class Trust:
         """The mesh holds it alive again. Returns whether it stays quarantined here, since it flaps."""
         past = self._past.get(node)
         flaps = past is not None and past.probation_s > 0 and now_s - past.ended_at <= self.options.memory_s
+        if past is not None:
+            self._past[node] = attrs.evolve(past, ended_at=now_s)
         if flaps:
             self._open[node] = _Outage("flapping", now_s, past.probation_s)
-        elif past is not None:
-            self._past[node] = attrs.evolve(past, ended_at=now_s)
         return flaps
 
     def forget(self, node: str) -> None:
@@ -132,7 +137,8 @@ class Trust:
         outage, past, options = self._open.pop(node), self._past.get(node), self.options
         recent = past is not None and outage.since - past.ended_at <= options.memory_s
         outages = past.outages if recent else 0
-        relapse = past is not None and outage.since - past.ended_at <= options.relapse_s
+        lost_at = outage.since if outage.lost_at is None else outage.lost_at
+        relapse = past is not None and lost_at - past.ended_at <= options.relapse_s
         if died or now_s - outage.since >= options.counts_s:
             outages = max(1, outages + (not relapse))
         self._past.pop(node, None)

@@ -149,3 +149,29 @@ def test_an_outage_that_ends_in_death_counts_however_short():
     trust.lose(40.0, "a", "no answer")
     trust.died(40.3, "a")
     assert trust.returned(60.0, "a"), "the second does"
+
+
+def test_one_that_dies_and_returns_for_a_moment_again_and_again_is_trusted_soon_after_the_last():
+    """A quarter of the nodes stopped for 16.4 s, seven times, 64 ms apart: one outage, not seven."""
+    trust, now = Trust(), 100.0
+    for _ in range(7):
+        trust.lose(now + 0.7, "n", "no answer")
+        trust.died(now + 1.2, "n")
+        now += 16.4
+        trust.returned(now, "n")
+        now += 0.064
+    trust.echoed(now, "n", 9)
+    assert trust.echoed(now + TrustOptions().relapse_probation_s, "n", 9) or "n" not in trust
+
+
+def test_one_that_dies_and_returns_and_stays_a_while_each_time_is_kept_out_for_longer_and_longer():
+    trust, now, sentences = Trust(), 100.0, []
+    for _ in range(4):
+        trust.lose(now + 0.7, "n", "no answer")
+        trust.died(now + 1.2, "n")
+        trust.returned(now + 20.0, "n")
+        trust.echoed(now + 20.0, "n", 9)
+        sentences.append(trust.probation_s("n"))
+        now += 40.0
+    assert sentences == sorted(sentences)
+    assert sentences[-1] >= TrustOptions().probation_s
