@@ -177,8 +177,9 @@ def test_a_seed_that_fails_is_printed_with_the_command_that_replays_it(
 @pytest.mark.slow
 def test_ctrl_c_ends_a_swarm_with_what_was_found():
     code = (
-        "import sys, sim.cli.swarm as swarm\n"
+        "import signal, sys, sim.cli.swarm as swarm\n"
         "from sim.__main__ import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background ignores it
         "show = swarm._show\n"
         "swarm._show = lambda *all: (show(*all), print('one', flush=True))\n"
         "if __name__ == '__main__':\n"
