@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kernels import linear_triton
 from kernels._triton import FLOATS, Launch, check, check_dense, kernel, power_of_two
-from kernels.linear_triton import ADDED, DEPTH_BYTES, GROUP, ROWS, SLICE, Tiling, programs_of
+from kernels.linear_triton import ADDED, DEPTH_BYTES, GROUP, ROWS, SLICE, Tiling, corner, programs_of
 from kernels.op import Build, Case, Op, normal
 
 if TYPE_CHECKING:
@@ -108,11 +108,7 @@ def _scaled_whole(
     down = tl.cdiv(rows, TILE_ROWS)
     across = tl.cdiv(N, COLUMNS)
     for tile in range(tl.program_id(0), down * across, tl.num_programs(0)):
-        square = tile // (GROUP * across)
-        height = tl.minimum(down - square * GROUP, GROUP)
-        inside = tile % (GROUP * across)
-        row = (square * GROUP + inside % height) * TILE_ROWS + tl.arange(0, TILE_ROWS)
-        column = (inside // height) * COLUMNS + tl.arange(0, COLUMNS)
+        row, column = corner(tile, down, across, TILE_ROWS, COLUMNS, GROUP)
         left = x + tl.minimum(row, rows - 1).to(tl.int64) * K
         right = weight + tl.minimum(column, N - 1).to(tl.int64) * K
         if EXACT:

@@ -84,6 +84,16 @@ def _float_slice(
     return total
 
 
+@kernel()
+def corner(tile, down, across, TILE_ROWS: tl.constexpr, COLUMNS: tl.constexpr, GROUP: tl.constexpr):
+    """The rows and columns of a tile: down a band of GROUP rows of tiles, then one column of them across."""
+    band = tile // (GROUP * across)
+    height = tl.minimum(down - band * GROUP, GROUP)
+    inside = tile % (GROUP * across)
+    row = (band * GROUP + inside % height) * TILE_ROWS + tl.arange(0, TILE_ROWS)
+    return row, (inside // height) * COLUMNS + tl.arange(0, COLUMNS)
+
+
 @kernel("rows", "k", needs=("wide loads", "group matrix"))
 def _linear_whole(
     x, weight, bias, y, rows, k, x_stride,
@@ -94,11 +104,7 @@ def _linear_whole(
     down = tl.cdiv(rows, TILE_ROWS)
     across = tl.cdiv(N, COLUMNS)
     for tile in range(tl.program_id(0), down * across, tl.num_programs(0)):
-        square = tile // (GROUP * across)
-        height = tl.minimum(down - square * GROUP, GROUP)
-        inside = tile % (GROUP * across)
-        row = (square * GROUP + inside % height) * TILE_ROWS + tl.arange(0, TILE_ROWS)
-        column = (inside // height) * COLUMNS + tl.arange(0, COLUMNS)
+        row, column = corner(tile, down, across, TILE_ROWS, COLUMNS, GROUP)
         left = x + tl.minimum(row, rows - 1).to(tl.int64) * x_stride
         right = weight + tl.minimum(column, N - 1).to(tl.int64) * K
         total = tl.zeros([TILE_ROWS, COLUMNS], tl.float32)

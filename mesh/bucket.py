@@ -1,8 +1,11 @@
 """Token buckets: how much of something is allowed per second, and for whom.
 
 A bucket fills at `rate` per second up to `burst`. Who takes more than is there gets nothing; a
-debt may be run up by what was only measured afterwards (`spend`), and is paid back at the rate.
+debt may be run up by what was only measured afterwards, or must be sent anyway (`spend`), and is
+paid back at the rate.
 """
+
+import math
 
 import attrs
 
@@ -19,6 +22,8 @@ class Bucket:
 
     rate: float
     burst: float
+    debt_max: float = math.inf
+    """What is owed beyond this is forgiven."""
     level: float = attrs.field(init=False)
     """Units there are; below zero after `spend`."""
     _at: float | None = attrs.field(init=False, default=None)
@@ -42,7 +47,7 @@ class Bucket:
 
     def spend(self, amount: float) -> None:
         """Take `amount` whether or not it is there."""
-        self.level -= amount
+        self.level = max(-self.debt_max, self.level - amount)
 
 
 @attrs.define

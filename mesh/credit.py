@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from mesh.budget import Budget
+from mesh.bucket import Bucket
 
 ACCUSERS_MAX = 1024
 
@@ -28,7 +28,7 @@ class Credit:
     per_window: int
     """Accusations of one accuser that are acted on in one window; 0 acts on all."""
     window_s: float
-    _left: dict[str, Budget] = attrs.field(factory=dict, init=False)
+    _left: dict[str, Bucket] = attrs.field(factory=dict, init=False)
 
     def accepts(self, now_s: float, accusers: Iterable[str]) -> bool:
         """Whether one of these can pay for an accusation; who accuses without a name is not charged."""
@@ -38,11 +38,8 @@ class Credit:
         return any(self._pays(now_s, name) for name in names)
 
     def _pays(self, now_s: float, accuser: str) -> bool:
-        tokens = self._left.pop(accuser, None) or Budget(self.per_window / self.window_s, self.per_window)
+        tokens = self._left.pop(accuser, None) or Bucket(self.per_window / self.window_s, self.per_window)
         self._left[accuser] = tokens
         if len(self._left) > ACCUSERS_MAX:
             del self._left[next(iter(self._left))]
-        if tokens.left(now_s) < 1.0:
-            return False
-        tokens.spend(now_s, 1.0)
-        return True
+        return tokens.take(now_s)

@@ -34,7 +34,7 @@ import attrs
 
 from mesh import codec, ranges
 from mesh.agenda import Agenda
-from mesh.budget import Budget
+from mesh.bucket import Bucket
 from mesh.detector import Say
 from mesh.effects import Address
 from mesh.member import Liveness, Member, supersedes
@@ -105,7 +105,8 @@ class Reconciler:
         self._agenda = agenda
         self._rng = rng
         self._tally = tally
-        self._budget = Budget(options.reconcile_bytes_per_s, options.reconcile_bytes_per_s)
+        rate = options.reconcile_bytes_per_s
+        self._budget = Bucket(rate, burst=rate, debt_max=rate)
         self._watches: dict[str, _Watch] = {}
         self._preferred: list[str] = []
         self._agreed = 0
@@ -278,10 +279,10 @@ class Reconciler:
     def _send(
         self, now: Now, address: Address, message: Reconcile | Snapshot, items: list[bytes], by_link: bool
     ) -> None:
-        left = self._budget.left(now.mono)
+        left = self._budget.fill(now.mono)
         sent = self._voice.say_bulk(address, message, items, max(0, int(left)), by_link)
         self._tally.reconciles_capped += sent == 0
-        self._budget.spend(now.mono, sent)
+        self._budget.spend(sent)
 
     def _disputed(self, now: Now, packet: Packet) -> list[Member]:
         """Look at what the other holds alive and we do not. Returns what it must be told."""
@@ -319,7 +320,7 @@ class Reconciler:
         me = self._members.get(self._me)
         assert me is not None, "a table always holds its owner"
         mine = self._voice.account(me)
-        left = self._budget.left(now.mono)
+        left = self._budget.fill(now.mono)
         if left >= len(self._members) * len(mine):
             rows = [row for row in self._members.all() if row.node not in (self._me, joiner)]
             self._rng.shuffle(rows)
@@ -330,7 +331,7 @@ class Reconciler:
             items = [mine, *map(self._voice.account, hints)]
             self._tally.reconciles_capped += 1
         sent = self._voice.say_bulk(address, message, items, codec.RELIABLE_BYTES_MAX, by_link=True)
-        self._budget.spend(now.mono, sent)
+        self._budget.spend(sent)
 
     def _sync(self, now: Now, peer: Member) -> None:
         """Compare whole tables, as protocol 1 does."""

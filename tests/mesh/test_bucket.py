@@ -21,6 +21,13 @@ def test_a_debt_is_paid_back_at_the_rate():
     assert bucket.take(3.2)
 
 
+def test_a_debt_never_grows_beyond_its_bound():
+    bucket = Bucket(rate=1000, burst=500, debt_max=500)
+    bucket.fill(0)
+    bucket.spend(50_000)
+    assert [bucket.fill(mono) for mono in (0, 0.75, 60)] == [-500, 250, 500]
+
+
 def test_a_clock_that_goes_back_fills_nothing():
     bucket = Bucket(rate=10, burst=10)
     assert bucket.take(100, 10)

@@ -1,6 +1,7 @@
 """User events: each heard once by everybody, in order, and in nobody's way."""
 
 import random
+from functools import partial
 
 import attrs
 import pytest
@@ -99,8 +100,7 @@ def test_a_flood_of_events_delays_no_death():
         for number in range(600 if flood else 0):
             crowd.call(1 + number % 8, "announce", f"e{number}", bytes(800))
         crowd.crash(16)
-        dead = lambda crowd=crowd: all(crowd.sees(i, 16) is Liveness.DEAD for i in range(1, 16))  # noqa: E731
-        times.append(crowd.run_until(dead, 20.0, 0.05))
+        times.append(crowd.run_until(partial(crowd.everybody_sees, 16, Liveness.DEAD), 20.0, 0.05))
         assert not flood or crowd.core(1).events.waiting, "the flood lasts longer"
     quiet_s, flooded_s = times
     assert flooded_s <= quiet_s + 2 * LOCAL.probe_period_s

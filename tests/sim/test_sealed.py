@@ -59,14 +59,15 @@ def test_sealing_costs_thirty_bytes_a_packet_and_no_packets_when_idle():
     assert cost["sealed"][1] - cost["clear"][1] == pytest.approx(30 * cost["clear"][0], rel=0.1)
 
 
+def is_dead(host, other):
+    return host.core.swim.member(other.id).liveness is Liveness.DEAD
+
+
 def test_a_sealed_mesh_notices_a_crash_and_takes_the_restarted_back():
     world = world_of()
     world.run_for(5)
     world["node-3"].crash()
-    dead = lambda: all(  # noqa: E731
-        host.core.swim.member(world["node-3"].id).liveness is Liveness.DEAD for host in world.running
-    )
-    world.run_until(dead, 6)
+    world.run_until(lambda: all(is_dead(host, world["node-3"]) for host in world.running), 6)
     world["node-3"].start()
     world.run_until(lambda: complete(world), 6)
 
