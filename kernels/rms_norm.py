@@ -1,6 +1,7 @@
 """Root-mean-square norm: y = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich, arXiv 1910.07467).
 
-x: [..., width]; weight: [width]; y like x. Reads and writes each element once: limited by memory on a GPU,
+x: [..., width]; weight: [width], or [lanes, width] for x: [..., lanes, width] (Qwen3 has a weight for query heads
+and one for key heads); y like x. Reads and writes each element once: limited by memory on a GPU,
 by the number of operator calls on a CPU at batch 1. The statistics are fp32 whatever the dtype, and the
 normalised value is rounded to x's dtype before the weight, as Hugging Face does.
 
@@ -10,6 +11,7 @@ its dtype, and y is the norm of that. One launch and two trips to memory fewer t
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """The specification. x: [..., width], any float dtype; weight: [width], x's dtype."""
+    """The specification. x: [..., width], any float dtype; weight: [width] or [lanes, width], x's dtype."""
     wide = x.double()
     scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
     return ((wide * scale).to(x.dtype).double() * weight.double()).to(x.dtype)
@@ -50,14 +52,16 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Ten
 # fmt: off
 @kernel("rows", needs=("wide loads",))
 def _rms_norm(
-    x, residual, weight, y, rows, eps,
-    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, ADDED: tl.constexpr,
+    x, residual, weight, y, rows, eps, x_stride,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
+    BY_LANE: tl.constexpr, ADDED: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK)
     inside = (row < rows)[:, None] & (column < WIDTH)[None, :]
     at = row[:, None] * WIDTH + column[None, :]
-    wide = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    begin = row // LANES * x_stride + row % LANES * WIDTH
+    wide = tl.load(x + begin[:, None] + column[None, :], mask=inside, other=0.0).to(tl.float32)
     if ADDED:
         before = tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
         wide = (wide + before).to(y.dtype.element_ty).to(tl.float32)
@@ -65,8 +69,12 @@ def _rms_norm(
     mean = tl.div_rn(tl.sum(wide * wide, axis=1), tl.full([ROWS], WIDTH, tl.float32))
     scale = tl.div_rn(tl.full([ROWS], 1.0, tl.float32), tl.sqrt_rn(mean + eps))
     normal = (wide * scale[:, None]).to(y.dtype.element_ty).to(tl.float32)
-    by = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
-    tl.store(y + at, normal * by[None, :], mask=inside)
+    if BY_LANE:
+        lane = weight + (row % LANES)[:, None] * WIDTH
+        by = tl.load(lane + column[None, :], mask=inside, other=0.0).to(tl.float32)
+    else:
+        by = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :]
+    tl.store(y + at, normal * by, mask=inside)
 
 
 # fmt: on
@@ -75,31 +83,43 @@ def rms_norm_launch(
 ) -> Launch:
     """One program per row, or per few narrow rows; a row's sum has the same shape in any batch."""
     width = x.shape[-1]
-    check("x", x, *FLOATS, shape=(*(None,) * (x.dim() - 1), width))
-    check("weight", weight, x.dtype, shape=(width,))
-    check_dense("x", x, x.dim())
-    if residual is not None:
-        check("residual", residual, x.dtype, shape=tuple(x.shape))
-        check_dense("residual", residual, x.dim())
+    _check(x, weight, y, residual)
     block = power_of_two(width)
     together = max(1, 512 // block)
-    rows = x.numel() // width
-    added = residual is not None
+    rows, lanes = x.numel() // width, math.prod(x.shape[1:-1])
+    added, by_lane = residual is not None, weight.dim() == 2
     arguments = {"x": x, "residual": residual if added else y, "weight": weight, "y": y, "rows": rows}
-    arguments |= {"eps": eps, "WIDTH": width, "BLOCK": block, "ROWS": together, "ADDED": added}
+    arguments |= {"eps": eps, "x_stride": x.stride(0), "WIDTH": width, "BLOCK": block, "ROWS": together}
+    arguments |= {"LANES": lanes, "BY_LANE": by_lane, "ADDED": added}
     return Launch(_rms_norm, (-(-rows // together),), arguments, warps=min(16, max(1, block // 512)))
 
 
+def _check(x: Tensor, weight: Tensor, y: Tensor, residual: Tensor | None) -> None:
+    width = x.shape[-1]
+    check("x", x, *FLOATS, shape=(*(None,) * (x.dim() - 1), width))
+    check_dense("x", x, x.dim() - 1)
+    check("weight", weight, x.dtype, shape=(*x.shape[1:-1], width) if weight.dim() > 1 else (width,))
+    check_dense("weight", weight, weight.dim())
+    check("y", y, x.dtype, shape=tuple(x.shape))
+    check_dense("y", y, y.dim())
+    if residual is not None:
+        check("residual", residual, x.dtype, shape=tuple(x.shape))
+        check_dense("residual", residual, x.dim())
+
+
 def rms_norm_triton(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Normalise rows of x: [..., width], contiguous, in one launch. ValueError for anything else."""
-    y = torch.empty_like(x)
+    """Normalise rows of x: [..., width] in one launch; all but its first dim dense. y is contiguous.
+
+    weight: [width], or [lanes, width] for x: [rows, lanes, width]. ValueError for anything else.
+    """
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rms_norm_launch(x, weight, y, eps).run()
     return y
 
 
 def add_rms_norm_triton(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """As `add_rms_norm`, in one launch; everything contiguous. ValueError for anything else."""
-    y = torch.empty_like(x)
+    """As `add_rms_norm`, in one launch; x as in `rms_norm_triton`, the residual contiguous. ValueError else."""
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rms_norm_launch(x, weight, y, eps, residual).run()
     return y
 
@@ -108,6 +128,22 @@ def _build(rows: int, width: int, added: bool = False) -> tuple[Launch]:
     x = torch.empty(rows, width, dtype=torch.bfloat16, device="meta")
     residual = torch.empty_like(x) if added else None
     return (rms_norm_launch(x, x[0], torch.empty_like(x), 1e-5, residual),)
+
+
+def _build_heads() -> tuple[Launch]:
+    """Query and key heads as they lie in qkv, a weight for each."""
+    x = torch.empty(8, 48, 128, dtype=torch.bfloat16, device="meta")[:, :40]
+    return (rms_norm_launch(x, x[0], torch.empty(8, 40, 128, dtype=x.dtype, device="meta"), 1e-5),)
+
+
+def _heads(name: str, rows: int, lanes: int, width: int) -> Case:
+    """A weight for each lane, and two lanes more that are left alone."""
+
+    def make(generator: torch.Generator, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
+        x = normal(generator, dtype, rows, lanes + 2, width)
+        return x.narrow(1, 0, lanes), normal(generator, dtype, lanes, width), 1e-5
+
+    return Case(name, make, terms=width)
 
 
 def _case(name: str, *shape: int, scale: float = 1.0) -> Case:
@@ -129,10 +165,12 @@ OP = Op(
         _case("no rows", 0, 64),
         _case("values no larger than eps", 3, 64, scale=2.0**-10),
         _case("many rows", 257, 768),
+        _heads("heads within qkv", 9, 6, 64),
+        _heads("one head within qkv, odd width", 5, 1, 33),
     ),
     builds=(
         Build("bf16, width 4096", lambda: _build(8, 4096)),
-        Build("bf16, head of 128", lambda: _build(320, 128)),
+        Build("bf16, heads of 128 in qkv", _build_heads),
     ),
 )
 

@@ -38,7 +38,10 @@ SPANS = (Span(0, 1, (1,)),)
 REFUSED = {
     "a weight of another width": (rms_norm.rms_norm_triton, (X, torch.ones(63), 1e-5), "`weight` is"),
     "a weight of another dtype": (rms_norm.rms_norm_triton, (X, torch.ones(64).half(), 1e-5), "`weight` is"),
-    "rows with gaps": (rms_norm.rms_norm_triton, (X[:, :32], torch.ones(32), 1e-5), "`x` has strides"),
+    "lanes with gaps": (rms_norm.rms_norm_triton, (QKV[:, :, :32], torch.ones(32), 1e-5), "`x` has strides"),
+    "weights of fewer lanes": (rms_norm.rms_norm_triton, (QKV, torch.ones(3, 64), 1e-5), "`weight` is"),
+    "a residual with gaps": (
+        rms_norm.add_rms_norm_triton, (X[:, :32], X[:, :32], torch.ones(32), 1e-5), "`residual` has strides"),
     "integers": (swiglu.swiglu_triton, (X.int(),), "`x` is"),
     "columns apart": (swiglu.swiglu_triton, (X.T,), "`x` has strides"),
     "an odd number of columns": (swiglu.swiglu_triton, (torch.zeros(4, 63),), "`x` is"),
