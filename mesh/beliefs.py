@@ -25,7 +25,7 @@ Invariants:
   apart, which wait for the longest timeout);
 - who hears nobody at all for `alone_s` is alone, as far as it can know: it holds its suspects dead, tells
   nobody, and asks them again at the healing rate. Were it the one cut off, no rumour of it does harm;
-- an open case (`mesh.suspicion`) exists exactly for each suspect, on its present incarnation.
+- an open case (`mesh.cases`) exists exactly for each suspect, on its present incarnation.
 
 All of this is with `two_verdicts`. Without it the law is SWIM's: a timeout kills, and so does a rumour.
 """
@@ -37,12 +37,12 @@ from typing import assert_never
 import attrs
 
 from mesh.agenda import Agenda
+from mesh.cases import CaseKey, Cases
 from mesh.credit import Credit
 from mesh.detector import Detector, Echoed, Finding, RoundAnswered, RoundFailed, Say
 from mesh.effects import Address
 from mesh.facts import MemberChanged, Quarantined, QuarantineLifted
 from mesh.goodbye import Goodbyes
-from mesh.identity import Identity
 from mesh.inquest import Inquest, Stage
 from mesh.load import LoadTable
 from mesh.member import Liveness, Member, supersedes
@@ -50,7 +50,6 @@ from mesh.members import Change, Members
 from mesh.messages import Update
 from mesh.now import Now
 from mesh.probe import HELD_MAX
-from mesh.suspicion import Suspicion, suspicion_min_s
 from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import Tally
 from mesh.views import Views
@@ -62,13 +61,6 @@ DEAF_PERIODS = 2.0
 """How long who is deaf waits before looking again, or noticing that it is alone; others wait a verdict."""
 
 
-@attrs.frozen
-class CaseKey:
-    """Agenda key: a suspect runs out of time."""
-
-    node: str
-
-
 class Beliefs:
     """Accounts of the others, open cases, and what the detector's findings do to them."""
 
@@ -77,7 +69,7 @@ class Beliefs:
         me: str,
         options: SwimOptions,
         members: Members,
-        cases: dict[str, Suspicion],
+        cases: Cases,
         detector: Detector,
         loads: LoadTable,
         voice: Voice,
@@ -89,7 +81,6 @@ class Beliefs:
         self._options = options
         self._members = members
         self._cases = cases
-        self._inquests: dict[str, Inquest] = {}
         self._credit = Credit(options.accusations_per_window, options.accusation_window_s)
         self._goodbyes = Goodbyes()
         self._detector = detector
@@ -115,10 +106,10 @@ class Beliefs:
         if not self._options.two_verdicts:
             return
         self._detector.lost_input(now)
-        for node, inquest in tuple(self._inquests.items()):
+        for node, inquest in tuple(self._cases.inquests.items()):
             row = self.live_peer(node)
             if row is not None and inquest.stage is Stage.HEAR and inquest.held < HELD_MAX:
-                self._inquests[node] = inquest.held_on(now.mono)
+                self._cases.inquests[node] = inquest.held_on(now.mono)
                 self._agenda.cancel(CaseKey(node))
                 self._ask_well(now, row)
         for node in self._goodbyes.hold_on(now.mono):
@@ -127,7 +118,7 @@ class Beliefs:
 
     def probe_suspects(self, now: Now) -> None:
         """Begin a round with everybody who is suspect."""
-        for node in tuple(self._cases):
+        for node in self._cases.suspects:
             self.probe(now, node)
 
     def weigh(self, now: Now, findings: Iterable[Finding]) -> None:
@@ -160,7 +151,7 @@ class Beliefs:
             self._accuse(now, new, update.accusers)
         elif new.liveness is Liveness.DEAD and self._judges and self._trusts(now, new):
             self._accuse(now, attrs.evolve(new, liveness=Liveness.SUSPECT), update.accusers)
-            if new.node not in self._inquests:
+            if new.node not in self._cases.inquests:
                 self._look(now, new.node)
         elif new.liveness is Liveness.LEFT and self._is_hearsay(new, told_by):
             self._hear_goodbye(now, new)
@@ -186,7 +177,7 @@ class Beliefs:
         """The suspect is out of time, or nobody echoed while we waited: look at it (again)."""
         row = self.live_peer(node)
         assert row is not None, "a case is closed when its member goes"
-        look_at = self._cases[node].deadline_at - self._look_s(node)
+        look_at = self._cases[node].deadline_at - self._cases.look_s(node)
         if now.mono < look_at:  # a round trip was measured meanwhile, so a look takes less than it did
             self._agenda.set(CaseKey(node), look_at)
         elif not self._options.two_verdicts:
@@ -198,10 +189,8 @@ class Beliefs:
 
     def forgive(self, now: Now, gap_s: float) -> None:
         """This process was away for `gap_s`; the agenda has been shifted by as much."""
-        self._inquests.clear()
         self._goodbyes.deafen()
-        for case in tuple(self._cases.values()):
-            self._keep_case(now, case.shifted(gap_s))
+        self._cases.forgive(now, gap_s)
 
     def _trusts(self, now: Now, dead: Member) -> bool:
         """Whether we, by our own lights, hold alive whom somebody now says to be dead."""
@@ -227,7 +216,7 @@ class Beliefs:
         assert row is not None and row.identity.generation == failed.target.generation, (
             "rounds end with their life"
         )
-        inquest = self._inquests.get(row.node)
+        inquest = self._cases.inquests.get(row.node)
         if inquest is None or inquest.identity != row.identity:
             if not self._goodbye_unanswered(now, failed):
                 self._unanswered(now, row)
@@ -252,10 +241,10 @@ class Beliefs:
         if row is None or case is None or case.identity != row.identity:
             return
         if not self._heard_just_now(now):
-            self._inquests[node] = Inquest(row.identity, Stage.DEAF, now.mono, now.mono, patient)
+            self._cases.inquests[node] = Inquest(row.identity, Stage.DEAF, now.mono, now.mono, patient)
             self._ask_others(now, node)
             return
-        self._inquests[node] = Inquest(row.identity, Stage.LOOK, now.mono, now.mono)
+        self._cases.inquests[node] = Inquest(row.identity, Stage.LOOK, now.mono, now.mono)
         self._agenda.cancel(CaseKey(node))
         self._ask_well(now, row)
 
@@ -270,17 +259,10 @@ class Beliefs:
             return True
         return self._detector.echoed_at is not None and not self._detector.loss.is_deaf
 
-    def _look_s(self, node: str) -> float:
-        if not self._options.two_verdicts:
-            return 0.0
-        asks = self._detector.loss.look_asks if self._options.loss_scaling else 1
-        look_s = self._detector.verdict_s(node, self._loads.lag_s(node), asks)
-        return look_s / self._detector.health.multiplier
-
     def _listen(self, now: Now, failed: Inquest) -> None:
         """The look has failed: is it we who are deaf? Ask a few others."""
         node = failed.identity.node
-        self._inquests[node] = failed
+        self._cases.inquests[node] = failed
         if not self._options.control_echo:
             self._can_hear(now, now.mono)
             return
@@ -308,7 +290,7 @@ class Beliefs:
 
     def _can_hear(self, now: Now, sent_at: float) -> None:
         """A ping of ours, sent at `sent_at`, was answered at once: who was silent until then is dead."""
-        for node, inquest in tuple(self._inquests.items()):
+        for node, inquest in tuple(self._cases.inquests.items()):
             row = self.live_peer(node)
             if row is None or sent_at < inquest.since:
                 continue
@@ -403,19 +385,18 @@ class Beliefs:
             self._drop_goodbye(node)
         else:
             self._goodbyes.defer(node, now.mono + self._options.probe_period_s)
-        if self._inquests.pop(node, None) is not None:
-            self._keep_case(now, attrs.evolve(self._cases[node], started_at=now.mono))
+        if self._cases.inquests.pop(node, None) is not None:
+            self._cases.keep(now, attrs.evolve(self._cases[node], started_at=now.mono))
 
     def _bury(self, now: Now, row: Member, evidence: str) -> None:
         if self._options.observer:  # waits until members say so
-            self._inquests.pop(row.node, None)
-            self._keep_case(now, attrs.evolve(self._cases[row.node], started_at=now.mono))
+            self._cases.inquests.pop(row.node, None)
+            self._cases.keep(now, attrs.evolve(self._cases[row.node], started_at=now.mono))
             return
         if row.node in self._goodbyes and evidence != "alone":
             self._depart(now, row.node)
             return
-        case = self._cases[row.node] = self._cases[row.node].confirmed_by((self._me,))
-        accused_by = case.accusers
+        accused_by = self._cases.confirm(row.node, self._me)
         self._detector.note(now, row.node, "dead", evidence, accused_by)
         accusers = ",".join(accused_by)
         self._tally.deaths += 1
@@ -433,7 +414,7 @@ class Beliefs:
             return
         confirmed = case.confirmed_by(accusers)
         if confirmed != case:
-            self._keep_case(now, confirmed)
+            self._cases.keep(now, confirmed)
             self._voice.spread(now, suspect)
 
     def _apply(self, now: Now, new: Member, accusers: tuple[str, ...] = ()) -> bool:
@@ -446,10 +427,10 @@ class Beliefs:
         before, after = change.before, change.after
         self._voice.tell(MemberChanged(before, after))
         self._views.note(now, before, after)
-        self._close_case(after.node)
+        self._cases.close(after.node)
         self._tell_detector(now, change)
         if after.liveness is Liveness.SUSPECT:
-            self._open_case(now, after.identity, accusers)
+            self._cases.open(now, after.identity, accusers)
         self._voice.spread(now, after)
         doubtful = after.liveness is Liveness.SUSPECT or self._detector.is_quarantined(after.node)
         if doubtful and self._options.two_verdicts and self._me not in accusers:
@@ -468,30 +449,3 @@ class Beliefs:
             self.weigh(now, self._detector.returned(now, after.node))
         if new_life or not after.is_live:
             self._loads.forget(after.node)
-
-    def _open_case(self, now: Now, suspect: Identity, accusers: tuple[str, ...]) -> None:
-        options = self._options
-        live = self._members.live
-        min_s = suspicion_min_s(live, options.probe_period_s, options.suspicion_factor)
-        max_s = min_s * options.suspicion_max_factor
-        if options.loss_scaling:
-            min_s *= self._detector.loss.stretch
-            max_s = max(min_s, max_s)
-        expected = max(0, min(options.confirmations, live - 2))
-        self._tally.suspicions += 1
-        reason = "our round failed" if self._me in accusers else "accused by others"
-        self._detector.note(now, suspect.node, "suspect", reason, accusers)
-        self._keep_case(now, Suspicion(suspect, now.mono, min_s, max_s, expected).confirmed_by(accusers))
-
-    def _keep_case(self, now: Now, case: Suspicion) -> None:
-        """Time that has run out already runs out now: a deadline in the past would look like a pause of ours."""
-        self._cases[case.identity.node] = case
-        if case.identity.node in self._inquests:
-            return
-        at = max(now.mono, case.deadline_at - self._look_s(case.identity.node))
-        self._agenda.set(CaseKey(case.identity.node), at)
-
-    def _close_case(self, node: str) -> None:
-        self._inquests.pop(node, None)
-        if self._cases.pop(node, None) is not None:
-            self._agenda.cancel(CaseKey(node))

@@ -1,7 +1,7 @@
 """SWIM membership: who is in the mesh, by gossip alone, as one pure core.
 
-Theory of operation. `Swim` is the surface: it decodes packets, looks at the clock, and hands
-each input to the part that owns the decision:
+Theory of operation. `Swim` is the surface: it looks at the clock, and hands each input to the part that
+owns the decision:
 
     Members    mesh.members    the table and the lattice
     Rota       mesh.rota       whom to probe next, and when
@@ -12,8 +12,9 @@ each input to the part that owns the decision:
     Myself     mesh.myself     our own account: refutation, clashes of ids, our address
     Views      mesh.views      the view as applications follow it
     Voice      mesh.voice      packets, piggy-backing, gossip rounds, facts, reports
+    Reception  mesh.reception  packets that arrive: each part to whom it is for
 
-and keeps for itself what concerns this node: its own account, its goodbye, its pauses.
+and keeps for itself what concerns this node's time: its goodbye, its pauses, what comes due.
 
 Invariants:
 - a rumour about ourselves is answered with a higher incarnation, by us alone;
@@ -31,47 +32,32 @@ carried out. The first input of all arms the timers.
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, assert_never
+from typing import Any
 
 import attrs
 
 from mesh import codec
 from mesh.agenda import Agenda
-from mesh.ages import ages_of
-from mesh.beliefs import Beliefs, CaseKey
+from mesh.beliefs import Beliefs
 from mesh.border import Border
+from mesh.cases import CaseKey, Cases
 from mesh.detector import AskKey, Detector, RelayKey, RoundKey, Say
 from mesh.effects import Address, Effect
-from mesh.errors import DecodeError
 from mesh.events import Events, EventTimer
 from mesh.facts import Fact
 from mesh.health import FORGIVEN_VERDICTS, pause_s
 from mesh.identity import INCARNATION_MAX
-from mesh.load import LoadMark, LoadRecord, LoadTable
+from mesh.load import LoadRecord, LoadTable
 from mesh.member import Liveness, Member
 from mesh.members import Members
-from mesh.messages import (
-    Ack,
-    Gossip,
-    Join,
-    Leave,
-    Nack,
-    Packet,
-    Ping,
-    PingRequest,
-    Reconcile,
-    Seen,
-    Snapshot,
-    Sync,
-    Update,
-)
+from mesh.messages import Leave, Update
 from mesh.myself import Myself, MyselfTimer
 from mesh.now import Now
-from mesh.reconcile import PaceTimer, Reconciler, SyncKey, is_bulk
+from mesh.reception import Reception
+from mesh.reconcile import PaceTimer, Reconciler, SyncKey
 from mesh.reunion import Reunion, ReunionTimer
 from mesh.roll import NOBODY, Roll
 from mesh.rota import Rota
-from mesh.suspicion import Suspicion
 from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import SwimStatistics, Tally, statistics_of
 from mesh.turns import PeriodTimer, Turns
@@ -123,13 +109,12 @@ class Swim:
         self._rng = rng
         agenda = self._agenda = Agenda() if agenda is None else agenda
         tally = self._tally = Tally()
-        self._begun = self._leaving = False
+        self._begun = False
         self._lag_s = self._ran_at = self._away_s = self._backlog_s = 0.0
-        cases: dict[str, Suspicion] = {}
         members = self._members = Members(me, rng, options.members_max, known)
         detector = self._detector = Detector(me.node, options, members, agenda, rng)
+        cases = Cases(me.node, options, members, detector, self.loads, agenda, tally)
         voice = self._voice = Voice(me.node, options, members, cases, self.loads, agenda, rng, tally)
-        self._border = Border(me.node, options.mesh_name, voice, tally)
         self.views = Views(members, agenda)
         """The view as applications follow it."""
         self._beliefs = Beliefs(
@@ -142,6 +127,20 @@ class Swim:
         self._myself = Myself(me.node, members, self.views, voice, detector.health, agenda, rng, tally)
         self._reunion = Reunion(me.node, options, members, voice, agenda, rng)
         self._reconciler = Reconciler(me.node, options, members, voice, agenda, rng, tally)
+        self._reception = Reception(
+            me.node,
+            Border(me.node, options.mesh_name, voice, tally),
+            members,
+            detector,
+            self._beliefs,
+            self._myself,
+            self._reunion,
+            self._reconciler,
+            self.loads,
+            self.events,
+            voice,
+            tally,
+        )
 
     def __repr__(self) -> str:
         return f"<Swim {self.me.name} {self._members!r}>"
@@ -208,15 +207,7 @@ class Swim:
         self._wake(now)
         if self._lag_s > LATE_S:
             self._backlog_s = max(self._backlog_s, self._away_s)
-        self._tally.packets_received += 1
-        self._tally.bytes_received += len(data)
-        try:
-            limit = codec.RELIABLE_BYTES_MAX if reliable else codec.DATAGRAM_BYTES_MAX
-            packet = codec.decode(data, limit, self.loads.holds)
-        except DecodeError:
-            self._tally.decode_errors += 1
-            return self._voice.take()
-        self._accept(now, packet, source, reliable)
+        self._reception.receive(now, data, source, reliable, self._backlog_s)
         return self._voice.take()
 
     def tick(self, now: Now) -> list[Effect | Fact]:
@@ -236,8 +227,8 @@ class Swim:
     def leave(self, now: Now) -> list[Effect | Fact]:
         """Say goodbye. Keep ticking for about a second, so that the goodbye spreads."""
         self._wake(now)
-        if not self._leaving:
-            self._leaving = True
+        if not self._is_leaving:
+            self._reception.is_leaving = True
             self._agenda.clear()
             self._myself.say(now, attrs.evolve(self.me, liveness=Liveness.LEFT))
             for peer in self._members.sample(self._options.leave_fanout):
@@ -257,7 +248,7 @@ class Swim:
         """
         self._wake(now)
         row = self._members.get(node)
-        if row is not None and node != self._node and not self._leaving:
+        if row is not None and node != self._node and not self._is_leaving:
             identity = attrs.evolve(row.identity, incarnation=INCARNATION_MAX)
             gone = attrs.evolve(row, identity=identity, liveness=Liveness.LEFT)
             self._beliefs.dismiss(now, gone)
@@ -266,14 +257,14 @@ class Swim:
     def lost_input(self, now: Now, count: int) -> list[Effect | Fact]:
         """So many datagrams to us were dropped on this machine: who seems silent may have answered. Before a tick."""
         self._tally.input_lost += count
-        if self._begun and not self._leaving:
+        if self._begun and not self._is_leaving:
             self._beliefs.lost_input(now)
         return self._voice.take()
 
     def announce(self, now: Now, name: str, payload: bytes) -> list[Effect | Fact]:
         """Tell every node a user event, once (`mesh.events`). Raises LimitError, nothing changed."""
         self._wake(now)
-        if not self._leaving:
+        if not self._is_leaving:
             self.events.announce(now, name, payload)
         return self._voice.take()
 
@@ -286,14 +277,14 @@ class Swim:
     def met_twin(self, now: Now, address: Address) -> list[Effect | Fact]:
         """The link layer met another process with our id: ask at its address, and one of the two ends (`Stop`)."""
         self._wake(now)
-        if not self._leaving:
+        if not self._is_leaving:
             self._myself.met(now, address)
         return self._voice.take()
 
     def evidence(self, now: Now, node: str, reason: str = "link lost") -> list[Effect | Fact]:
         """The link layer saw a reset, refused or closed link: quarantine and probe at once."""
         self._wake(now)
-        if self._beliefs.live_peer(node) is not None and not self._leaving:
+        if self._beliefs.live_peer(node) is not None and not self._is_leaving:
             self._beliefs.weigh(now, self._detector.evidence(now, node, reason))
             self._beliefs.probe(now, node)
         return self._voice.take()
@@ -301,7 +292,7 @@ class Swim:
     def probe(self, now: Now, node: str) -> list[Effect | Fact]:
         """Probe one live peer at once, unless a round is open."""
         self._wake(now)
-        if not self._leaving:
+        if not self._is_leaving:
             self._beliefs.probe(now, node)
         return self._voice.take()
 
@@ -326,116 +317,15 @@ class Swim:
         codec.item(Update(attrs.evolve(self.me, **facts)))
         self._wake(now)
         me = attrs.evolve(self.me, **facts)
-        if me != self.me and not self._leaving:
+        if me != self.me and not self._is_leaving:
             self._myself.say(now, attrs.evolve(me, identity=me.identity.above()))
         return self._voice.take()
 
-    # Packets and deadlines.
+    # Deadlines.
 
-    def _accept(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:
-        self._tally.unknown_items += packet.unknown
-        if self._border.refuses(now, packet, source, reliable):
-            return
-        if packet.updates and not self._leaving:
-            self._learn(now, packet, source)
-        self._hear_loads(now, packet)
-        if packet.events and not self._leaving:
-            self.events.hear(now, packet.events)
-        if packet.message.source == self._node:
-            self._myself.mirrored(now, packet.message, source)
-        elif not self._leaving:
-            self._beliefs.weigh(now, self._detector.heard(now, packet.message.source))
-            self._answer(now, packet, source, reliable)
-
-    def _learn(self, now: Now, packet: Packet, source: Address) -> None:
-        """Merge the accounts of a packet, and then look at what it says of us."""
-        returned = self._members.returned
-        self._voice.quiet = is_bulk(packet)
-        for update, age_s in zip(packet.updates, ages_of(packet), strict=True):
-            self._voice.age_s = age_s + self._backlog_s if age_s is not None else None
-            if not self._is_plausible(update.member):
-                self._tally.implausible += 1
-            elif update.member.node != self._node:
-                self._beliefs.learn(now, update, (packet.message.source, source))
-        self._voice.quiet, self._voice.age_s = False, None
-        for update in packet.updates:
-            if update.member.node == self._node and self._is_plausible(update.member):
-                self._myself.hear(now, update.member)
-        if self._members.returned != returned and self._reunion.met(now):
-            self._reconciler.urge(now, packet.message.source)
-
-    def _is_plausible(self, new: Member) -> bool:
-        known = self._members.get(new.node)
-        return known is None or new.identity.may_follow(known.identity)
-
-    def _hear_loads(self, now: Now, packet: Packet) -> None:
-        """Take figures, with the time for which they may have waited in a socket while we did not run."""
-        source, waited_s = packet.message.source, self._backlog_s
-        for record in packet.loads:
-            owner = self._beliefs.live_peer(record.node)
-            if owner is not None and record.generation >= owner.identity.generation:
-                self.loads.observe(now, record, source, waited_s)
-        for still in packet.still:
-            mark = LoadMark(source, still.generation, still.sequence, still.age_ms)
-            self.loads.heard_again(now, mark, source, waited_s)
-        for mark in packet.repeats:
-            self.loads.heard_again(now, mark, source, waited_s)
-
-    def _answer(self, now: Now, packet: Packet, source: Address, reliable: bool) -> None:
-        message = packet.message
-        known = self._members.get(message.source)
-        reply_to = known.address if reliable and known is not None else source
-        match message:
-            case Ping() if message.target == self._node:
-                ack = Ack(self._node, message.nonce, self._members.digest())
-                missing = self.loads.missing(now, packet.held[0]) if packet.held else None
-                self._voice.say(now, Say(reply_to, ack, message.source, reliable), missing)
-                self._tell_seen(now, known, source, reliable)
-            case Ack():
-                self._acked(now, message, reliable)
-            case PingRequest():
-                self._beliefs.weigh(now, self._detector.asked(now, message, reply_to))
-            case Nack():
-                self._detector.nacked(message)
-            case Leave() | Gossip():
-                pass
-            case Reconcile():
-                self._reconciler.receive(now, message, packet, reply_to, reliable)
-            case Seen():
-                self._myself.seen(now, message)
-            case Join() | Snapshot() | Sync():
-                self._compare_tables(now, message, packet, reply_to, reliable)
-            case Ping():
-                self._tally.misplaced += 1
-            case _:
-                assert_never(message)
-
-    def _tell_seen(self, now: Now, peer: Member | None, source: Address, reliable: bool) -> None:
-        """Who doubts a member that pings us from elsewhere than it says tells it where it is seen."""
-        if peer is None or reliable or peer.address == source:
-            return
-        if peer.liveness is not Liveness.ALIVE or self._detector.is_quarantined(peer.node):
-            self._voice.say(now, Say(source, Seen(self._node, source), peer.node))
-
-    def _compare_tables(
-        self, now: Now, message: Join | Snapshot | Sync, packet: Packet, reply_to: Address, reliable: bool
-    ) -> None:
-        match message:
-            case _ if not reliable:
-                self._tally.misplaced += 1
-            case Join():
-                self._reconciler.welcome(now, message.source, reply_to)
-            case Snapshot():
-                self._reunion.joined(message.source)
-                self._reconciler.urge(now, message.source)
-            case Sync():
-                self._reconciler.answer_sync(now, message, packet, reply_to)
-
-    def _acked(self, now: Now, ack: Ack, reliable: bool) -> None:
-        findings = self._detector.acked(now, ack, reliable)
-        self._beliefs.weigh(now, findings)
-        if findings:
-            self._reconciler.compare(now, ack)
+    @property
+    def _is_leaving(self) -> bool:
+        return self._reception.is_leaving
 
     def _compare(self, now: Now, key: SyncKey | PaceTimer) -> None:
         if (doubtful := self._reconciler.due(now, key, self._detector.quarantined)) is not None:
@@ -463,7 +353,7 @@ class Swim:
         self._lag_s = max(0.0, now.mono - deadline_at) if deadline_at is not None else 0.0
         self._detector.ran_late(self._lag_s)
         gap_s = pause_s(deadline_at, now.mono, self._options.pause_tolerance_s)
-        if gap_s and not self._leaving:
+        if gap_s and not self._is_leaving:
             self._backlog_s = self._away_s
             self._forgive(now, gap_s)
 

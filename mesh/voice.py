@@ -10,12 +10,13 @@ memberlist's; SWIM has piggy-backing alone).
 
 import enum
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mesh import codec
 from mesh.agenda import Agenda
 from mesh.ages import Histogram, to_byte
+from mesh.cases import Cases
 from mesh.detector import Say
 from mesh.effects import (
     Address,
@@ -34,7 +35,6 @@ from mesh.member import Liveness, Member
 from mesh.members import Members
 from mesh.messages import Ack, Ages, Gossip, Message, Ping, Snapshot, Update
 from mesh.now import Now
-from mesh.suspicion import Suspicion
 from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import Tally
 
@@ -61,7 +61,7 @@ class Voice:
         me: str,
         options: SwimOptions,
         members: Members,
-        cases: Mapping[str, Suspicion],
+        cases: Cases,
         loads: LoadTable,
         agenda: Agenda,
         rng: random.Random,

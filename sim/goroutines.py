@@ -20,7 +20,7 @@ from random import Random
 import attrs
 
 from mesh.agenda import Agenda
-from mesh.beliefs import CaseKey
+from mesh.cases import CaseKey
 from mesh.effects import Effect
 from mesh.facts import Fact
 from mesh.member import Member

@@ -25,7 +25,10 @@ from tests.sim.stories import STORIES, story
 
 MODULES = tuple(
     f"mesh.{name}"
-    for name in "beliefs detector gossip health identity member members probe reunion rota suspicion swim voice".split()
+    for name in (
+        "beliefs cases detector gossip health identity member members probe reception reunion rota suspicion swim"
+        " voice"
+    ).split()
 )
 """The cores that decide about membership."""
 

@@ -88,7 +88,7 @@ def test_a_goodbye_on_hearsay_that_is_looked_at_is_no_false_death():
 
 
 def test_fair_trial_catches_a_suspicion_that_ends_at_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mesh.beliefs.suspicion_min_s", lambda *_: 0.01)
+    monkeypatch.setattr("mesh.cases.suspicion_min_s", lambda *_: 0.01)
     assert caught(POWER, requests=()) == "fair_trial"
 
 

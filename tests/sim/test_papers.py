@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.beliefs import CaseKey
+from mesh.cases import CaseKey
 from mesh.member import Liveness
 from mesh.swim_options import SwimOptions
 from sim.crowd import Crowd
