@@ -58,6 +58,7 @@ class Kernels:
     slice_width: int
     geometry: Geometry
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
+    add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor]
     rope_angles: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     rope_store: Callable[..., Tensor]
     swiglu: Callable[[Tensor], Tensor]
@@ -113,6 +114,7 @@ def _probed(dtype: torch.dtype, geometry: Geometry) -> Kernels:
         slice_width=slice_width or linear.SLICE,
         geometry=filled or attrs.evolve(geometry, rows_multiple=ROWS_MULTIPLES[-1]),
         rms_norm=rms_norm.rms_norm,
+        add_rms_norm=rms_norm.add_rms_norm,
         rope_angles=rope.rope_angles,
         rope_store=rope.rope_store,
         swiglu=swiglu.swiglu,

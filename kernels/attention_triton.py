@@ -6,8 +6,9 @@ Keys are walked in absolute chunks of `CHUNK`. Within a chunk, tile by tile, an 
 Gimelshein, arXiv 1805.02867) yields a partial (o_c, m_c, s_c): the unnormalised output, the largest score
 and the sum of 2^(score - m_c). Partials are merged from left to right in fp32. Decode computes the chunks of
 a row in as many programs and merges them in a second launch (arXiv 2311.01282, with chunks of a fixed size in
-place of a fixed number, so that the split does not depend on the batch); prefill computes and merges them in
-one program. Both call the same two functions, and a chunk that a row does not see changes nothing
+place of a fixed number, so that the split does not depend on the batch). Its programs follow a list of (sequence,
+chunk) on the device, so a long row beside short ones costs no idle programs, and a captured graph can be replayed
+with another list. Prefill computes and merges the chunks in one program. Both call the same two functions, and a chunk that a row does not see changes nothing
 (1 * total + 0), so the order of a row's sums depends on its position alone. Whether the bits do depends also
 on the matrix instruction, which differs between 16 rows and 64: to be measured on a GPU, not promised.
 
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import attrs
@@ -56,6 +58,8 @@ DECODE = {64: (4, 4), 128: (4, 3)}
 """By head width, rounded up: warps, stages."""
 REDUCE = 4
 """Heads per program that merges partials."""
+NO_CHUNK = 1 << 20
+"""A chunk beyond every position: its program ends at once. Times `CHUNK` it is still an int32."""
 
 
 @attrs.frozen(eq=False)
@@ -64,12 +68,15 @@ class Work:
 
     latest: Tensor
     """[decode sequences]: position of each sequence's only row. They stand first."""
+    items: Tensor
+    """[items, 2] of decode: sequence, chunk; a sequence's chunks side by side, from the first on. A list may be
+    filled up with (0, `NO_CHUNK`)."""
+    firsts: Tensor
+    """[decode sequences]: the item of each one's first chunk."""
     tiles: Tensor
     """[tiles, 4] of prefill: sequence, first row, that row's position, rows."""
     table: Tensor
     """[sequences, pages]: the pages of each sequence from position 0, filled up with zeros."""
-    depth: int
-    """Most chunks that a decode sequence has."""
     rows: int
 
 
@@ -86,13 +93,17 @@ def plan_work(spans: Sequence[Span], group: int, width: int, device: str | torch
         firsts = range(0, span.count, tokens)
         tiles.extend((sequence, row + i, span.start + i, min(tokens, span.count - i)) for i in firsts)
         row += span.count
+    depths = [position // CHUNK + 1 for position in decode]
+    items = [(sequence, chunk) for sequence, depth in enumerate(depths) for chunk in range(depth)]
+    firsts = [end - depth for end, depth in zip(accumulate(depths), depths, strict=True)]
     pages = max((len(span.pages) for span in spans), default=0)
     table = [span.pages + (0,) * (pages - len(span.pages)) for span in spans]
     return Work(
         latest=torch.tensor(decode, dtype=torch.int32, device=device),
+        items=torch.tensor(items, dtype=torch.int32, device=device).view(-1, 2),
+        firsts=torch.tensor(firsts, dtype=torch.int32, device=device),
         tiles=torch.tensor(tiles, dtype=torch.int32, device=device).view(-1, 4),
         table=torch.tensor(table, dtype=torch.int32, device=device).view(len(spans), pages),
-        depth=max(decode, default=0) // CHUNK + 1,
         rows=row,
     )
 
@@ -176,17 +187,18 @@ def _sink(o, m, s, sink):
     return o * left[:, None], top, s * left + tl.exp2(sink * 1.4426950408889634 - top)
 
 
-@kernel("depth", "table_stride", needs=("wide loads", "matrix"))
+@kernel("table_stride", needs=("wide loads", "matrix"))
 def _decode(
-    q, cache, latest, table, partial, level, depth, q_stride, page_stride, table_stride, scale, slope,
+    q, cache, latest, items, table, partial, level, q_stride, page_stride, table_stride, scale, slope,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
     PAGE: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, WINDOW: tl.constexpr,
     CAPPED: tl.constexpr,
 ):
     """The partial of one chunk of one sequence, for the query heads of one kv head."""
-    sequence = tl.program_id(0).to(tl.int64)
+    item = tl.program_id(0).to(tl.int64)
     kv_head = tl.program_id(1)
-    first = tl.program_id(2) * CHUNK
+    sequence = tl.load(items + item * 2).to(tl.int64)
+    first = tl.load(items + item * 2 + 1) * CHUNK
     last = tl.load(latest + sequence)
     if first <= last and (WINDOW == 0 or first + CHUNK > last - (WINDOW - 1)):
         row = tl.arange(0, ROWS)
@@ -202,15 +214,15 @@ def _decode(
             queries, position, last, last, keys, pages, page_stride, scale, slope, first,
             KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS, WINDOW, CAPPED,
         )
-        line = (sequence * depth + tl.program_id(2)) * KV_HEADS * GROUP + head
+        line = item * KV_HEADS * GROUP + head
         tl.store(partial + line[:, None] * WIDTH + column[None, :], o, mask=inside)
         tl.store(level + line * 2, m, mask=row < GROUP)
         tl.store(level + line * 2 + 1, s, mask=row < GROUP)
 
 
-@kernel("depth", needs=("wide loads",))
+@kernel(needs=("wide loads",))
 def _reduce(
-    partial, level, latest, sinks, out, depth,
+    partial, level, latest, firsts, sinks, out,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, CHUNK: tl.constexpr,
     ROWS: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
 ):
@@ -224,11 +236,12 @@ def _reduce(
     m = tl.full([ROWS], float("-inf"), tl.float32)
     s = tl.zeros([ROWS], tl.float32)
     last = tl.load(latest + sequence)
+    item = tl.load(firsts + sequence).to(tl.int64)
     begin = last * 0
     if WINDOW:
         begin = tl.maximum(last - (WINDOW - 1), 0) // CHUNK
     for chunk in range(begin, last // CHUNK + 1):
-        line = (sequence * depth + chunk) * HEADS + head
+        line = (item + chunk) * HEADS + head
         chunk_o = tl.load(partial + line[:, None] * WIDTH + column[None, :], mask=inside, other=0.0)
         chunk_m = tl.load(level + line * 2, mask=some, other=0.0)
         chunk_s = tl.load(level + line * 2 + 1, mask=some, other=1.0)
@@ -287,9 +300,9 @@ def attend_launches(
 ) -> tuple[Launch, ...]:
     """Decode's two launches and prefill's one; those with nothing to do have an empty grid."""
     _check(q, cache, out, work.rows, look)
-    (sequences,), heads, width = work.latest.shape, q.shape[1], q.shape[2]
-    partial = torch.empty(sequences, work.depth, heads, width, device=q.device)
-    level = torch.empty(sequences, work.depth, heads, 2, device=q.device)
+    items, heads, width = len(work.items), q.shape[1], q.shape[2]
+    partial = torch.empty(items, heads, width, device=q.device)
+    level = torch.empty(items, heads, 2, device=q.device)
     common = _common(q, cache, work, scale, look)
     ends = {"sinks": out if look.sinks is None else look.sinks, "SINKS": look.sinks is not None}
     return (
@@ -313,10 +326,9 @@ def _common(q: Tensor, cache: Tensor, work: Work, scale: float, look: Look) -> d
 
 
 def _decode_launch(work: Work, partial: Tensor, level: Tensor, common: dict[str, object]) -> Launch:
-    sequences, depth = partial.shape[:2]
-    grid = (sequences, common["KV_HEADS"], depth)
+    grid = (len(work.items), common["KV_HEADS"])
     warps, stages = DECODE[_row(common["WIDTH"])]
-    arguments = {"latest": work.latest, "partial": partial, "level": level, "depth": depth}
+    arguments = {"latest": work.latest, "items": work.items, "partial": partial, "level": level}
     arguments["ROWS"] = max(ROWS_MIN, power_of_two(common["GROUP"]))
     return Launch(_decode, grid, common | arguments, warps, stages, _tile_bytes(common))
 
@@ -324,10 +336,11 @@ def _decode_launch(work: Work, partial: Tensor, level: Tensor, common: dict[str,
 def _reduce_launch(
     work: Work, partial: Tensor, level: Tensor, out: Tensor, ends: dict[str, object]
 ) -> Launch:
-    sequences, depth, heads, width = partial.shape
-    arguments = ends | {"partial": partial, "level": level, "latest": work.latest, "out": out, "depth": depth}
+    _, heads, width = partial.shape
+    arguments = ends | {"partial": partial, "level": level, "latest": work.latest, "out": out}
+    arguments |= {"firsts": work.firsts}
     arguments |= {"HEADS": heads, "WIDTH": width, "PADDED": _padded(width), "CHUNK": CHUNK, "ROWS": REDUCE}
-    return Launch(_reduce, (sequences, -(-heads // REDUCE)), arguments, warps=1, stages=3)
+    return Launch(_reduce, (len(work.latest), -(-heads // REDUCE)), arguments, warps=1, stages=3)
 
 
 def _prefill_launch(work: Work, out: Tensor, common: dict[str, object]) -> Launch:

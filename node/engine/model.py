@@ -67,13 +67,17 @@ class Transformer:
         progress: called with the number of each layer done. Returns [rows, width] before the last norm.
         """
         angles = self.kernels.rope_angles(step.positions, self.frequencies)
-        x = self.embedding.index_select(0, step.ids)  # [rows, width]
+        eps, add_norm = self.shape.norm_eps, self.kernels.add_rms_norm
+        x = self.embedding.index_select(0, step.ids)  # [rows, width], the residual
+        made: Tensor | None = None  # by the last sublayer, to be added to x where it is normed
         for index, (layer, pages) in enumerate(zip(self.layers, cache, strict=True)):
-            x = x.add_(self._attention(layer, x, step, pages, angles))
-            x = x.add_(self._feed_forward(layer, x))
+            by = layer.input_norm
+            normed = self.kernels.rms_norm(x, by, eps) if made is None else add_norm(made, x, by, eps)
+            made = self._attention(layer, normed, step, pages, angles)
+            made = self._feed_forward(layer, add_norm(made, x, layer.post_norm, eps))
             if progress is not None:
                 progress(index + 1)
-        return x
+        return x if made is None else x.add_(made)
 
     def logits(self, x: Tensor) -> Tensor:
         """x: [rows, width] of `forward` -> [rows, vocabulary] fp32."""
@@ -83,7 +87,6 @@ class Transformer:
         self, layer: Layer, x: Tensor, step: Step, pages: Tensor, angles: tuple[Tensor, Tensor]
     ) -> Tensor:
         shape, kernels = self.shape, self.kernels
-        x = kernels.rms_norm(x, layer.input_norm, shape.norm_eps)
         qkv = layer.qkv(x).view(len(x), -1, shape.head_width)  # [rows, heads + 2 kv_heads, head_width]
         if layer.q_norm is not None:
             turning = qkv.narrow(1, 0, shape.heads + shape.kv_heads)
@@ -94,7 +97,6 @@ class Transformer:
         return layer.o(o.reshape(len(x), -1))
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
-        x = self.kernels.rms_norm(x, layer.post_norm, self.shape.norm_eps)
         return layer.down(self.kernels.swiglu(layer.gate_up(x)))
 
 

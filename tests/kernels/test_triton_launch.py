@@ -84,6 +84,7 @@ def test_a_plan_names_every_row_once():
     spans = [Span(70, 1, (0, 1)), Span(3, 1, (2,)), Span(600, 300, (3, 4, 5)), Span(0, 7, (6,))]
     work = attention_triton.plan_work(spans, group=4, width=128, device="cpu")
     assert work.latest.tolist() == [70, 3]
+    assert work.items.tolist() == [[0, 0], [1, 0]]
     assert work.table.tolist() == [[0, 1, 0], [2, 0, 0], [3, 4, 5], [6, 0, 0]]
     rows = [
         (int(sequence), int(row) + i, int(position) + i)
@@ -91,6 +92,15 @@ def test_a_plan_names_every_row_once():
         for i in range(int(count))
     ]
     assert rows == [(2, 2 + i, 600 + i) for i in range(300)] + [(3, 302 + i, i) for i in range(7)]
+
+
+def test_a_plan_lists_the_chunks_of_each_decode_row_side_by_side():
+    positions = (511, 1100, 512, 0)
+    spans = [Span(position, 1, tuple(range(position // 16 + 1))) for position in positions]
+    work = attention_triton.plan_work(spans, group=2, width=64, device="cpu")
+    assert work.items.tolist() == [[0, 0], [1, 0], [1, 1], [1, 2], [2, 0], [2, 1], [3, 0]]
+    assert work.firsts.tolist() == [0, 1, 4, 6]
+    assert attention_triton.NO_CHUNK * attention_triton.CHUNK < 2**31
 
 
 def test_every_triton_implementation_is_built_by_the_gate():
