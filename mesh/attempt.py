@@ -15,6 +15,9 @@ from mesh.wire import field, flag, integer, many, optional, pair, raw, real, rec
 STOPS_MAX = 16
 """Most stop strings, and most stop ids, of one request."""
 
+BAD_WORDS_MAX = 64
+"""Most words that one request may forbid."""
+
 SEGMENTS_MAX = 64
 """Most prompt segments of one request."""
 
@@ -56,6 +59,10 @@ class Parameters:
     ignore_eos: bool = field(flag, False)
     add_special_tokens: bool = field(flag, True)
     echo: bool = field(flag, False)
+    typical_p: float = field(real, 1.0)
+    bad_words: tuple[str, ...] = field(many(string(4096), BAD_WORDS_MAX), ())
+    prompt_logprobs: int | None = field(optional(integer(0, 20)), None)
+    """None: nothing is said of the prompt. k >= 0: the log-probabilities of its tokens, and the k likeliest at each."""
 
 
 @attrs.frozen
@@ -95,4 +102,5 @@ class Attempt(Verb):
     hops: int = field(integer(0, 8), 0)
     """Links crossed so far; a worker never forwards an attempt again."""
     grammar: bytes = field(raw(2**18), b"")
-    """Reserved: the output's grammar, compiled from the request by the entry's rules."""
+    """The output's grammar as the entry names it (`mesh.grammar`); empty leaves the output free. What a stream may
+    say next is a function of these bytes and of the emitted ids."""

@@ -42,6 +42,7 @@ class Kind(enum.IntEnum):
     READY = 32
     STATUS = 33
     STEP = 34
+    PREPARED = 35
 
 
 @attrs.frozen
@@ -246,3 +247,14 @@ class Step(Verb):
 
     KIND = Kind.STEP
     tickets: tuple[int, ...] = field(many(integer(0, wire.U64_MAX), 65536))
+
+
+@attrs.frozen
+class Prepared(Verb):
+    """A text worker's answer to an OPEN: what the engine needs of a model's text to compute it."""
+
+    KIND = Kind.PREPARED
+    ids: tuple[int, ...] = field(many(_count, IDS_MAX))
+    """The prompt's ids."""
+    bad_words: tuple[tuple[int, ...], ...] = field(many(many(_count, 256), 256), ())
+    """The request's `bad_words`, each spelling of each as ids."""

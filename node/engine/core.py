@@ -5,6 +5,7 @@ each frame of the engine's link with the time, asks for a plan, has it computed,
 and hands the sampled ids back:
 
     OPEN     -> ACCEPT, then PROGRESS*, TOKENS*, FINISH; or REJECT at any point
+    errands  -> OPENs for the text worker, if there is one; `prepared` takes its answers
     CANCEL   -> nothing more of that attempt, its blocks free at once
     plan()   -> the next step, and STEP before it if others are in it than before
     commit() -> one TOKENS frame per sequence that was sampled
@@ -22,15 +23,16 @@ from typing import Protocol
 import attrs
 
 from mesh.errors import DecodeError
-from mesh.frames import Accept, Frame, Kind, Ping, Pong, Progress, Ready, Reject, Status, Step
+from mesh.frames import Accept, Frame, Kind, Ping, Pong, Prepared, Progress, Ready, Reject, Status, Step
 from node.engine.blocks import Blocks
-from node.engine.door import Door, Refused, busy
+from node.engine.door import Door, Opening, Refused, busy
+from node.engine.errands import Answer, Errand, Errands
 from node.engine.plan import Plan, Sampled
 from node.engine.scheduler import Limits, Outcome, Scheduler
 from node.engine.sequence import Sequence
 from node.engine.serving import Serving
 from node.engine.speed import Speed
-from node.engine.text import Text
+from node.engine.text import Text, prompt_param
 
 STATUS_INTERVAL_S = 1.0
 """Longest silence about load while there is work."""
@@ -50,6 +52,8 @@ class Options:
     """Aim for steps no longer than this: frames that come during one are seen after it."""
     worker: str = ""
     """Label of the node, as ACCEPT names it."""
+    text_worker: bool = False
+    """Whether prompts are prepared by a text worker, to which the shell carries the errands; else here at once."""
 
 
 @attrs.define
@@ -62,7 +66,11 @@ class EngineCore:
     """What the engine has said of itself: digests, context, memory."""
     scheduler: Scheduler = attrs.field(init=False)
     speed: Speed = attrs.field(init=False, factory=Speed)
+    errands: Errands = attrs.field(init=False, factory=Errands)
+    """What the text worker has been asked; the shell carries it."""
     _door: Door = attrs.field(init=False)
+    _opening: dict[int, Opening] = attrs.field(init=False, factory=dict)
+    """By the number of the errand."""
     _served: dict[int, Serving] = attrs.field(init=False, factory=dict)
     """By ticket."""
     _handles: int = attrs.field(init=False, default=0)
@@ -84,7 +92,7 @@ class EngineCore:
     @property
     def tickets(self) -> tuple[int, ...]:
         """The attempts at hand, in order of arrival."""
-        return tuple(self._served)
+        return (*self._served, *(opening.frame.flight for opening in self._opening.values()))
 
     def receive(self, now_s: float, frame: Frame) -> list[Frame]:
         """Take a frame; return those that answer it. Never raises for what a peer sends."""
@@ -97,15 +105,23 @@ class EngineCore:
             answer = [reject.frame(frame.flight, frame.attempt)]
         return answer + self._status(now_s)
 
-    def announce(self, frame: Frame) -> list[Frame]:
-        """Return the frames that must have left before `receive` takes this one.
+    def prepared(self, now_s: float, answers: list[Answer]) -> list[Frame]:
+        """Take the text worker's answers to errands; those that nobody waits for any more are dropped."""
+        frames: list[Frame] = []
+        for number, answer in answers:
+            opening = self._opening.pop(number, None)
+            if opening is not None:
+                frames += self._answered(opening, answer)
+        return frames + self._status(now_s)
 
-        Templates and tokenisers are foreign code: should one end the process, it is known on whose prompt.
-        """
-        if frame.kind != Kind.OPEN:
-            return []
-        self._step = ()
-        return [Step((frame.flight,)).frame()]
+    def _answered(self, opening: Opening, answer: Prepared | Reject) -> list[Frame]:
+        frame = opening.frame
+        if isinstance(answer, Reject):
+            return [answer.frame(frame.flight, frame.attempt)]
+        try:
+            return self._begin(opening, answer)
+        except Refused as refused:
+            return [refused.reject.frame(frame.flight, frame.attempt)]
 
     def plan(self, now_s: float) -> tuple[Plan | None, list[Frame]]:
         """Choose the next step. The frames must have left before it begins."""
@@ -147,15 +163,42 @@ class EngineCore:
         return []
 
     def _open(self, now_s: float, frame: Frame) -> list[Frame]:
-        older = self._served.get(frame.flight)
-        if older is not None and older.sequence.attempt >= frame.attempt:
+        if self._newest(frame.flight) >= frame.attempt:
             return []
-        if older is not None:
-            self._forget(older)
-        if self.scheduler.full:
+        self._withdraw(frame.flight)
+        if self.scheduler.full or len(self._opening) >= self.options.limits.waiting_max:
             raise busy(self.scheduler, self.queued_tokens, self.speed.decode.per_s)
+        opening = Opening(frame, self._door.check(frame), now_s)
+        if not self.options.text_worker:
+            return self._begin(opening, self._door.prepare(opening.attempt))
         self._handles += 1
-        serving = self._door.open(now_s, frame, self._handles)
+        self._opening[self._handles] = opening
+        errand = Frame(Kind.OPEN, self._handles, frame.attempt, frame.body)
+        self.errands.add(Errand(errand, prompt_param(opening.attempt)))
+        return []
+
+    def _newest(self, ticket: int) -> int:
+        """Return the number of the newest attempt of a ticket that is at hand; -1 if none is."""
+        numbers = [o.frame.attempt for o in self._opening.values() if o.frame.flight == ticket]
+        serving = self._served.get(ticket)
+        return max([*numbers, -1 if serving is None else serving.sequence.attempt])
+
+    def _withdraw(self, ticket: int) -> None:
+        """Drop whatever is at hand of a ticket."""
+        if ticket in self._served:
+            self._forget(self._served[ticket])
+        for number in [n for n, opening in self._opening.items() if opening.frame.flight == ticket]:
+            self._drop(number)
+
+    def _drop(self, number: int) -> Opening:
+        self.errands.forget(number)
+        return self._opening.pop(number)
+
+    def _begin(self, opening: Opening, prepared: Prepared) -> list[Frame]:
+        """Accept an attempt whose prompt is known. Raises Refused."""
+        frame = opening.frame
+        self._handles += 1
+        serving = self._door.open(opening, prepared, self._handles)
         accept = self._accept(serving.sequence).frame(frame.flight, frame.attempt)
         if serving.reason:
             return [accept, *serving.finish()]
@@ -173,9 +216,8 @@ class EngineCore:
         )
 
     def _cancel(self, frame: Frame) -> None:
-        serving = self._served.get(frame.flight)
-        if serving is not None and serving.sequence.attempt == frame.attempt:
-            self._forget(serving)
+        if self._newest(frame.flight) == frame.attempt:
+            self._withdraw(frame.flight)
 
     def _forget(self, serving: Serving) -> None:
         self.scheduler.end(serving.sequence)
@@ -197,8 +239,14 @@ class EngineCore:
         late = [s for s in self._served.values() if s.deadline_s is not None and s.deadline_s <= now_s]
         for serving in late:
             self._forget(serving)
+        names = [(serving.sequence.ticket, serving.sequence.attempt) for serving in late]
+        for number in [
+            n for n, o in self._opening.items() if o.deadline_s is not None and o.deadline_s <= now_s
+        ]:
+            frame = self._drop(number).frame
+            names.append((frame.flight, frame.attempt))
         reject = Reject("deadline_exceeded", "the request's time was over before its answer", retryable=False)
-        return [reject.frame(serving.sequence.ticket, serving.sequence.attempt) for serving in late]
+        return [reject.frame(*name) for name in names]
 
     def _name_step(self, plan: Plan) -> list[Frame]:
         step = tuple(sorted(row.sequence for row in plan.rows))
@@ -217,7 +265,7 @@ class EngineCore:
 
     def _status(self, now_s: float) -> list[Frame]:
         """Return a STATUS if the load has changed, or if none has gone out for a while."""
-        load = self.scheduler.load
+        load = self._load()
         stale = not self.idle and now_s - self._told_s >= STATUS_INTERVAL_S
         if load == self._told and not stale:
             return []
@@ -227,7 +275,7 @@ class EngineCore:
     def status(self) -> Status:
         """Return the load as it is now."""
         blocks = self.scheduler.blocks
-        waiting, running = self.scheduler.load
+        waiting, running = self._load()
         return Status(
             waiting=waiting,
             running=running,
@@ -237,10 +285,16 @@ class EngineCore:
             decode_tokens_per_s=self.speed.decode.per_s,
         )
 
+    def _load(self) -> tuple[int, int]:
+        """Return the numbers of waiting and running attempts."""
+        waiting, running = self.scheduler.load
+        return waiting + len(self._opening), running
+
     @property
     def queued_tokens(self) -> int:
         """Tokens still to be computed: known ids, and outputs where the client has bounded them."""
-        return sum(
+        opening = sum(opening.tokens for opening in self._opening.values())
+        return opening + sum(
             serving.sequence.pending + (serving.sequence.remaining if serving.bounded else 0)
             for serving in self._served.values()
         )

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 import attrs
 
 from mesh.attempt import Attempt, Parameters
-from mesh.frames import Frame, Ready, Reject
+from mesh.frames import Frame, Prepared, Ready, Reject
 from node.engine.detokenizer import Detokenizer
 from node.engine.plan import Sampling
 from node.engine.scheduler import Scheduler
 from node.engine.sequence import Sequence
 from node.engine.serving import Serving
-from node.engine.text import Text, TextError, prompt_param
+from node.engine.text import Text, TextError, prepare, prompt_param
 
 MESSAGE_CHARS_MAX = 1000
 """Longest message of a refusal: at four bytes each it fits the frame's 4,096."""
@@ -26,6 +26,9 @@ PROMPT_BYTES_PER_TOKEN = 32
 
 Text has 3 to 5 bytes per token; 32 on average is beyond runs of spaces in code.
 """
+
+BYTES_PER_TOKEN = 4
+"""Bytes of text assumed per token until it has been tokenised."""
 
 RETRY_MS_MIN, RETRY_MS_MAX = 100, 30_000
 """Bounds of the advice that goes with `busy`."""
@@ -60,6 +63,27 @@ def sampling(parameters: Parameters, seed: int) -> Sampling:
 
 
 @attrs.frozen
+class Opening:
+    """An OPEN that has been checked, while its prompt is being prepared."""
+
+    frame: Frame
+    attempt: Attempt
+    opened_s: float
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When the time of the whole request is over; None if it is unbounded."""
+        remaining_ms = self.attempt.remaining_ms
+        return self.opened_s + remaining_ms / 1000 if remaining_ms else None
+
+    @property
+    def tokens(self) -> int:
+        """A guess at its tokens, for the load."""
+        prompt = sum(len(s.ids) + len(s.text) // BYTES_PER_TOKEN for s in self.attempt.prompt)
+        return prompt + (self.attempt.parameters.max_tokens or 0)
+
+
+@attrs.frozen
 class Door:
     """Checks attempts against one model."""
 
@@ -73,12 +97,25 @@ class Door:
         """Most tokens of prompt and output together: the model's context, if memory holds it."""
         return min(self.ready.context_max, self.memory_tokens)
 
-    def open(self, now_s: float, frame: Frame, handle: int) -> Serving:
-        """Turn an OPEN into a sequence and its text. Raises Refused, or DecodeError."""
+    def check(self, frame: Frame) -> Attempt:
+        """Read an OPEN and check what needs no text. Raises Refused, or DecodeError."""
         attempt = Attempt.read(frame)
         self._check_model(attempt)
         self._check_ids(attempt)
-        prompt = self._prompt(attempt)
+        self._check_bytes(attempt)
+        return attempt
+
+    def prepare(self, attempt: Attempt) -> Prepared:
+        """Do a text worker's errand here and now: for texts that are pure. Raises Refused."""
+        try:
+            return prepare(self.text, attempt)
+        except TextError as error:
+            raise refused(error.code, error.message, error.param) from None
+
+    def open(self, opening: Opening, prepared: Prepared, handle: int) -> Serving:
+        """Turn an OPEN into a sequence and its text. Raises Refused."""
+        frame, attempt = opening.frame, opening.attempt
+        prompt = self._prompt(attempt, prepared)
         parameters = attempt.parameters
         eos = () if parameters.ignore_eos else self.text.eos_ids
         ends = tuple(dict.fromkeys((*eos, *parameters.stop_ids)))
@@ -102,7 +139,7 @@ class Door:
             Detokenizer(parameters.stop, parameters.min_tokens),
             ends,
             logprobs=parameters.logprobs is not None,
-            deadline_s=now_s + attempt.remaining_ms / 1000 if attempt.remaining_ms else None,
+            deadline_s=opening.deadline_s,
             bounded=parameters.max_tokens is not None,
         )
 
@@ -128,17 +165,14 @@ class Door:
             message = f"token id `{highest}` of `{param}` is not below {self.ready.vocabulary}"
             raise refused("invalid_request", message, param)
 
-    def _prompt(self, attempt: Attempt) -> tuple[int, ...]:
-        self._check_bytes(attempt)
-        try:
-            prompt = self.text.encode(attempt)
-        except TextError as error:
-            raise refused(error.code, error.message, error.param) from None
+    def _prompt(self, attempt: Attempt, prepared: Prepared) -> tuple[int, ...]:
         param = prompt_param(attempt)
-        if not prompt:
+        if not prepared.ids:
             raise refused("invalid_request", "the prompt has no tokens", param)
-        self._check_range(param, prompt)
-        return prompt
+        self._check_range(param, prepared.ids)
+        for word in prepared.bad_words:
+            self._check_range("bad_words", word)
+        return prepared.ids
 
     def _check_bytes(self, attempt: Attempt) -> None:
         size = sum(len(segment.text.encode()) for segment in attempt.prompt)

@@ -34,12 +34,14 @@ import attrs
 
 from mesh.frames import Hello, Reject
 from mesh.link import PROTOCOL, Link
+from node.engine.channel import Channel
 from node.engine.config_hf import ModelError, read_config, shape_of
 from node.engine.core import EngineCore, Options, describe
 from node.engine.plan import Plan, Sampled
 from node.engine.scheduler import Limits
-from node.engine.shell import Channel, serve
+from node.engine.shell import Shell
 from node.engine.text import Text
+from node.engine.text_process import TextProcess, command
 from node.engine.toy import ToyCost, ToyRunner, ToyText
 
 NICE = 5
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(channel: Channel, options: argparse.Namespace) -> int:
     clock = Stopwatch()
+    texts = None if options.directory == "toy" else TextProcess(command(options.directory))
     try:
         runner, text = load(options, clock)
     except ModelError as error:
@@ -75,9 +78,13 @@ def _run(channel: Channel, options: argparse.Namespace) -> int:
         return EXIT_MODEL
     ready = describe(options.model, runner, tuple(clock.stages))
     limits = Limits(options.step_tokens, options.running_max, options.waiting_max)
-    core_options = Options(runner.block_tokens, limits, options.step_ms / 1000, options.worker)
+    core = EngineCore(
+        Options(runner.block_tokens, limits, options.step_ms / 1000, options.worker, texts is not None),
+        text,
+        ready,
+    )
     channel.send([ready.frame()])
-    serve(channel, EngineCore(core_options, text, ready), runner)
+    Shell(channel, core, runner, texts, progress_counter(options.progress_fd)).serve()
     return 0
 
 

@@ -1,24 +1,25 @@
-"""The engine's shell: a socket, a core and a runner in one loop. It decides nothing.
+"""The engine's shell: a link, a core, a runner and a text worker in one loop. It decides nothing.
 
-Drain the socket, hand the frames to the core, send what it answers, compute the step that it
-plans, send what that yielded; wait on the socket when there is nothing to compute. Frames that
-come during a step are seen after it.
+Drain the links, hand the frames to the core, send what it answers, compute the step that it plans, send what
+that yielded; wait on the links when there is nothing to compute. Frames that come during a step are seen after
+it. The text worker is never waited for while there is work.
 """
 
-import socket
+import select
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
 
 from mesh.frames import Frame
-from mesh.link import Link
+from node.engine.channel import Channel
 from node.engine.core import EngineCore
 from node.engine.plan import NotFinite, Plan, Sampled
+from node.engine.text_process import TextProcess
 
-READ_BYTES = 256 * 1024
-DRAIN_READS_MAX = 64
-"""Most reads between two steps: 16 MiB, so that a flood of requests cannot stop those at hand."""
+ERRAND_WAIT_MS = 200
+"""While only the text worker is at work, the engine shows at least so often that it is not frozen."""
 
 
 class Runner(Protocol):
@@ -28,52 +29,51 @@ class Runner(Protocol):
         """Compute one step."""
 
 
-@attrs.define
-class Channel:
-    """A link on a blocking socket."""
+@attrs.frozen
+class Shell:
+    """The loop. `alive` is called when the engine waits for its text worker: it has work and is not frozen."""
 
-    socket: socket.socket
-    link: Link
+    channel: Channel
+    core: EngineCore
+    runner: Runner
+    texts: TextProcess | None = None
+    alive: Callable[[], object] = lambda: None
+    _poll: select.poll = attrs.field(init=False, factory=select.poll)
 
-    def send(self, frames: list[Frame]) -> None:
-        """Write frames, and whatever waited before. Raises ConnectionError if the parent has gone."""
-        for frame in frames:
-            self.link.send(frame)
-        while self.link.outbox_bytes:
-            self.socket.sendall(self.link.output())
+    def serve(self) -> None:
+        """Serve until the parent has gone, which raises ConnectionError.
 
-    def receive(self, wait: bool) -> list[Frame]:
-        """Read what has come; `wait` for something. Raises ConnectionError if the parent has gone."""
-        frames = self._read(0) if wait else []
-        for _ in range(DRAIN_READS_MAX):
-            try:
-                frames += self._read(socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-        return frames
+        An error that is not one sequence's own is not caught: it ends the process, and the parent mends.
+        """
+        self._poll.register(self.channel.socket, select.POLLIN)
+        while True:
+            self._wait()
+            for frame in self.channel.receive(wait=False):
+                self.channel.send(self.core.receive(time.monotonic(), frame))
+            self._carry()
+            plan, frames = self.core.plan(time.monotonic())
+            self.channel.send(frames)
+            if plan is not None:
+                self.channel.send(step(self.core, self.runner, plan))
+            else:
+                self.core.scheduler.check_integrity()
 
-    def _read(self, flags: int) -> list[Frame]:
-        data = self.socket.recv(READ_BYTES, flags)
-        if not data:
-            raise ConnectionResetError("the parent has closed the link")
-        return self.link.input(data)
+    def _carry(self) -> None:
+        if self.texts is not None:
+            now = time.monotonic()
+            self.channel.send(self.core.prepared(now, self.texts.turn(now, self.core.errands)))
 
-
-def serve(channel: Channel, core: EngineCore, runner: Runner) -> None:
-    """Serve until the parent has gone, which raises ConnectionError.
-
-    An error that is not one sequence's own is not caught: it ends the process, and the parent mends.
-    """
-    while True:
-        for frame in channel.receive(wait=core.idle):
-            channel.send(core.announce(frame))
-            channel.send(core.receive(time.monotonic(), frame))
-        plan, frames = core.plan(time.monotonic())
-        channel.send(frames)
-        if plan is not None:
-            channel.send(step(core, runner, plan))
-        else:
-            core.scheduler.check_integrity()
+    def _wait(self) -> None:
+        """Wait until something has come, if there is nothing to compute."""
+        if not self.core.idle:
+            return
+        if self.texts is not None:
+            self.texts.watch(self._poll)
+        self._poll.poll(ERRAND_WAIT_MS if len(self.core.errands) else None)
+        if self.texts is not None:
+            self.texts.unwatch(self._poll)
+        if len(self.core.errands):
+            self.alive()
 
 
 def step(core: EngineCore, runner: Runner, plan: Plan) -> list[Frame]:

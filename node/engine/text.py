@@ -6,11 +6,13 @@ template. What belongs to one sequence only, and so must be pure, stands apart i
 `node.engine.detokenizer`.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import attrs
 
 from mesh.attempt import Attempt
+from mesh.frames import IDS_MAX, Prepared
 
 
 @attrs.frozen(slots=False)
@@ -36,6 +38,9 @@ class Text(Protocol):
     def encode(self, attempt: Attempt) -> tuple[int, ...]:
         """Return the prompt's ids. Raises TextError."""
 
+    def spellings(self, word: str) -> tuple[tuple[int, ...], ...]:
+        """Return the ids of a word as they stand in the middle of an output: bare, and after a space."""
+
     def piece(self, id: int) -> bytes:
         """Return the bytes that an id adds to an output; none for special tokens."""
 
@@ -46,3 +51,25 @@ class Text(Protocol):
 def prompt_param(attempt: Attempt) -> str:
     """Return the name of the request's field that the prompt came from."""
     return "messages" if any(segment.kind == "messages" for segment in attempt.prompt) else "prompt"
+
+
+def prepare(text: Text, attempt: Attempt) -> Prepared:
+    """Return what an attempt's words are in a model's ids. Raises TextError."""
+    ids = text.encode(attempt)
+    if len(ids) > IDS_MAX:
+        message = f"a prompt of `{len(ids)}` tokens exceeds the {IDS_MAX} that a frame carries"
+        raise TextError(message, prompt_param(attempt), "context_length_exceeded")
+    return Prepared(ids, tuple(dict.fromkeys(_bad_words(text, attempt))))
+
+
+def _bad_words(text: Text, attempt: Attempt) -> Iterator[tuple[int, ...]]:
+    for word in attempt.parameters.bad_words:
+        spellings = [ids for ids in text.spellings(word) if 0 < len(ids) <= BAD_WORD_IDS_MAX]
+        if not spellings:
+            message = f"`{word:.40}` of `bad_words` has no tokens, or more than {BAD_WORD_IDS_MAX}"
+            raise TextError(message, "bad_words")
+        yield from spellings
+
+
+BAD_WORD_IDS_MAX = 256
+"""Most tokens of a forbidden word."""

@@ -140,6 +140,10 @@ class ModelText:
             raise TextError(f"the prompt is no Unicode text: {error.reason}", param) from None
         return self.tokenizer.encode(text, add_special_tokens=special).ids
 
+    def spellings(self, word: str) -> tuple[tuple[int, ...], ...]:
+        """Return the ids of a word as they stand in the middle of an output: bare, and after a space."""
+        return tuple(tuple(self._encode(spelling, False, "bad_words")) for spelling in (word, " " + word))
+
     def _render(self, messages: str, rendered_at: int) -> str:
         if self.template is None:
             raise TextError("the model has no chat template\nhint: use /v1/completions", "messages")

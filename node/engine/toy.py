@@ -126,6 +126,10 @@ class ToyText:
         except (ValueError, TypeError, KeyError, RecursionError):
             raise TextError("messages have a `role` and a `content`", "messages") from None
 
+    def spellings(self, word: str) -> tuple[tuple[int, ...], ...]:
+        """Return a word's bytes, bare and after a space."""
+        return tuple(word.encode()), tuple(b" " + word.encode())
+
     def piece(self, id: int) -> bytes:
         """Return the bytes that an id adds to an output."""
         return b"" if id == END else self.label(id)

@@ -17,3 +17,9 @@ def golden_bytes() -> Callable[[str, bytes], None]:
         assert data.hex() == kept, f"the bytes of {name} have changed: old peers could not read them"
 
     return compare
+
+
+@pytest.fixture
+def golden_file() -> Callable[[str], bytes]:
+    """Return the bytes of a golden file."""
+    return lambda name: bytes.fromhex("".join((GOLDEN / name).read_text().split()))

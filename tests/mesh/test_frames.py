@@ -2,6 +2,7 @@
 
 import contextlib
 
+import attrs
 import pytest
 
 from mesh.attempt import Attempt, Parameters, Segment
@@ -10,11 +11,13 @@ from mesh.frames import (
     Accept,
     Cancel,
     Finish,
+    Frame,
     Hello,
     Kind,
     Logprob,
     Ping,
     Pong,
+    Prepared,
     Progress,
     Ready,
     Reject,
@@ -28,7 +31,25 @@ ATTEMPT = Attempt(
     model="ember-py",
     prompt=(Segment("text", "def f("), Segment("ids", ids=(1, 2, 3))),
     parameters=Parameters(
-        0.8, 0.9, 40, 0.05, 0.1, 0.2, 1.1, ((7, -1.5),), 3, 64, 2, ("\n\n",), (5,), True, False
+        0.8,
+        0.9,
+        40,
+        0.05,
+        0.1,
+        0.2,
+        1.1,
+        ((7, -1.5),),
+        3,
+        64,
+        2,
+        ("\n\n",),
+        (5,),
+        True,
+        False,
+        False,
+        0.5,
+        ("no",),
+        1,
     ),
     seed=2**64 - 1,
     emitted=(9, 8),
@@ -73,6 +94,7 @@ GOLDEN: dict[str, tuple[Verb, str]] = {
         "960102cd012ccb3fe0000000000000cb408f400000000000cb4049000000000000",
     ),
     "step": (Step((1, 2)), "91920102"),
+    "prepared": (Prepared((1, 500), ((7,), (32, 7))), "92 9201cd01f4 92 9107 922007"),
     "ready": (
         Ready("m", "d", "p", True, 2048, 4096, 9999, "cpu", "bf16", (("load", 12),)),
         "9aa16da164a170c3cd0800cd1000cd270fa3637075a46266313691 92a46c6f61640c",
@@ -94,6 +116,12 @@ def test_golden_bytes_still_mean_the_same(name: str) -> None:
 
 def test_the_bytes_of_an_attempt_do_not_change(golden_bytes) -> None:
     golden_bytes("attempt.hex", ATTEMPT.frame().body)
+
+
+def test_an_attempt_from_before_typical_p_means_the_same(golden_file) -> None:
+    before = attrs.evolve(ATTEMPT.parameters, typical_p=1.0, bad_words=(), prompt_logprobs=None)
+    old = Frame(Kind.OPEN, body=golden_file("attempt-1.hex"))
+    assert Attempt.read(old) == attrs.evolve(ATTEMPT, parameters=before)
 
 
 def test_an_attempt_survives_the_wire() -> None:

@@ -19,7 +19,7 @@ IMPURE = frozenset(
 
 ENGINE_CORE = " ".join(
     f"node.engine.{name}"
-    for name in "blocks core detokenizer door plan scheduler sequence serving speed text toy".split()
+    for name in "blocks core detokenizer door errands plan scheduler sequence serving speed text toy".split()
 )
 HEAVY = ("torch", "triton", "kernels", "safetensors", "tokenizers", "transformers", "numpy")
 

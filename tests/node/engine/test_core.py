@@ -214,16 +214,6 @@ def test_a_step_is_named_when_others_are_in_it():
     assert [step.tickets for step in engine.verbs(Step, 0)] == [(11,), (11, 12), (11,)]
 
 
-def test_a_prompt_is_named_before_it_is_read():
-    engine = Engine()
-    opening = ask().frame(11, 1)
-    assert engine.note(engine.core.announce(opening)) == []
-    engine.hear(opening)
-    engine.step()
-    assert [step.tickets for step in engine.verbs(Step, 0)] == [(11,), (11,)]
-    assert engine.core.announce(Cancel().frame(11, 1)) == []
-
-
 def test_a_suspect_is_named_alone():
     engine = Engine()
     engine.open(ask(max_tokens=40), 11)
