@@ -13,6 +13,8 @@ from torch import Tensor
 from kernels import (
     attention,
     attention_triton,
+    choose_triton,
+    likeliest,
     linear,
     linear_int4,
     linear_scaled,
@@ -39,6 +41,9 @@ OPS: tuple[Op, ...] = (
     attention_triton.OP,
     attention_triton.LOOK_OP,
     sample.OP,
+    choose_triton.OP,
+    likeliest.OP,
+    likeliest.LOGPROBS_OP,
 )
 
 ROWS_MULTIPLES = (4, 8, 16)

@@ -47,6 +47,16 @@ class Kernel:
         self.needs = needs
         """What its machine code must contain: keys of `kernels.gate.NEEDS`."""
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names, in order."""
+        code = self.function.__code__
+        return code.co_varnames[: code.co_argcount]
+
+    def of(self, arguments: dict[str, object]) -> dict[str, object]:
+        """Those of the arguments that it takes, in its order."""
+        return {name: arguments[name] for name in self.parameters}
+
     @cached_property
     def made(self):
         """Triton's own object. `TRITON_INTERPRET=1` decides when Triton is imported. `TritonMissing`."""

@@ -142,9 +142,14 @@ def attention(rows: Iterable[Row], shape: Shape, bytes_: Bytes) -> Cost:
     return Cost("attention", kv + queries, 4.0 * pairs * shape.heads * shape.head_width)
 
 
-def sample(sequences: int, shape: Shape) -> Cost:
+def survey(sequences: int, shape: Shape) -> Cost:
     """The logits once, in fp32; the noise is hashed and never stored."""
-    return Cost("sample", sequences * shape.vocabulary * 4)
+    return Cost("survey", sequences * shape.vocabulary * 4)
+
+
+def choose(sequences: int, shape: Shape) -> Cost:
+    """A maximum per group of 64 logits; what is looked at again is a few of those groups."""
+    return Cost("choose", sequences * -(-shape.vocabulary // 64) * 4)
 
 
 def layer(rows: tuple[Row, ...], shape: Shape, bytes_: Bytes) -> list[Cost]:
@@ -174,7 +179,8 @@ def step(rows: tuple[Row, ...], shape: Shape, bytes_: Bytes) -> list[Cost]:
         *layer(rows, shape, bytes_) * shape.layers,
         rms_norm(sequences, shape.width, bytes_),
         linear("linear head", sequences, shape.width, shape.vocabulary, head_bytes),
-        sample(sequences, shape),
+        survey(sequences, shape),
+        choose(sequences, shape),
     ]
 
 

@@ -178,6 +178,7 @@ def _kind(name: str, launch: Launch) -> tuple[str, bool]:
 
 
 _POINTEES = {
+    torch.float64: "fp64",
     torch.float32: "fp32",
     torch.float16: "fp16",
     torch.bfloat16: "bf16",

@@ -201,16 +201,11 @@ def launch(
     kernel: Kernel, grid: tuple[int, ...], arguments: dict[str, object], tiling: Tiling | None
 ) -> Launch:
     """A launch with those of the arguments that the kernel takes; no tiling if it does not walk over tiles."""
-    ordered = {name: arguments[name] for name in _parameters(kernel)}
+    ordered = kernel.of(arguments)
     if tiling is None:
         return Launch(kernel, grid, ordered)
     tile_bytes = (tiling.rows + tiling.columns) * DEPTH_BYTES
     return Launch(kernel, grid, ordered, tiling.warps, tiling.stages, tile_bytes)
-
-
-def _parameters(kernel: Kernel) -> tuple[str, ...]:
-    code = kernel.function.__code__
-    return code.co_varnames[: code.co_argcount]
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor) -> None:

@@ -46,6 +46,8 @@ class Op:
     roundings: int = 2
     """How many times a value is rounded to the working dtype on its way to the output."""
     builds: tuple[Build, ...] = ()
+    exact: bool = False
+    """Whether results are whole numbers, ids, that must be equal: their tolerance is none."""
 
 
 def tolerance(op: Op, case: Case, dtype: torch.dtype) -> float:
@@ -54,6 +56,8 @@ def tolerance(op: Op, case: Case, dtype: torch.dtype) -> float:
     Each rounding to `dtype` adds at most half an epsilon of the largest value. Sums are carried in fp32:
     `terms` of them add at most that many fp32 epsilons (Higham, Accuracy and Stability, section 4.2).
     """
+    if op.exact:
+        return 0.0
     return op.roundings * torch.finfo(dtype).eps / 2 + case.terms * torch.finfo(torch.float32).eps
 
 

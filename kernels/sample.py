@@ -88,14 +88,10 @@ def _signed(value: int) -> int:
 
 
 # fmt: off
-@kernel("vocabulary")
-def _gumbel(
-    keys, noise, vocabulary,
-    GOLDEN: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, BLOCK: tl.constexpr,
-):
-    row = tl.program_id(0).to(tl.int64)
-    token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    h = tl.load(keys + row).to(tl.uint64, bitcast=True) + token.to(tl.uint64) * GOLDEN
+@kernel()
+def noise_of(key, token, GOLDEN: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr):
+    """Standard Gumbel noise of tokens: any shape, in fp32. key: int64, one for all."""
+    h = key.to(tl.uint64, bitcast=True) + token.to(tl.uint64) * GOLDEN
     h = (h ^ (h >> 33)) * FIRST
     h = (h ^ (h >> 33)) * SECOND
     h = h ^ (h >> 33)
@@ -103,8 +99,18 @@ def _gumbel(
     u = tl.minimum(u, 0.99999994)  # 1 - 2^-24
     rest = 1.0 - u
     known = tl.where(rest == 1.0, 1.0, tl.div_rn(u, tl.where(rest == 1.0, 1.0, 1.0 - rest)))
-    e = tl.where(rest == 1.0, u, -tl.log(rest) * known)
-    tl.store(noise + row * vocabulary + token, -tl.log(e), mask=token < vocabulary)
+    return -tl.log(tl.where(rest == 1.0, u, -tl.log(rest) * known))
+
+
+@kernel("vocabulary")
+def _gumbel(
+    keys, noise, vocabulary,
+    GOLDEN: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    drawn = noise_of(tl.load(keys + row), token, GOLDEN, FIRST, SECOND)
+    tl.store(noise + row * vocabulary + token, drawn, mask=token < vocabulary)
 
 
 # fmt: on

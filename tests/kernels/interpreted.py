@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 import kernels
-from kernels import Span, attention_triton, linear_int4, linear_scaled, linear_triton
+from kernels import Span, attention_triton, likeliest, linear_int4, linear_scaled, linear_triton
+from kernels.choose import Control, Controls
 from kernels.op import Case, normal
 
 LENGTH, PAGE = 75, 16
@@ -172,3 +173,19 @@ def multiplied_int4(programs: int, first: int = 0, count: int = 140) -> np.ndarr
     for launch in linear_int4.int4_launches(x[first : first + count], weight, scales, None, y, programs):
         launch.run()
     return y.numpy()
+
+
+def chosen(rows: Sequence[int], damage: float = 0.0) -> tuple[list[int], list[float]]:
+    """(ids, their scores) of some of six rows of 2,100 tokens with all controls; damage stands in for a logit."""
+    source = torch.Generator().manual_seed(9)
+    logits = normal(source, torch.float32, 6, 2100)
+    if damage:
+        logits[:, 1500] = damage
+    wishes = [
+        Control(9, 1.5, top_k=40),
+        Control(8, 2.0, top_p=0.9),
+        Control(7, top_k=9, top_p=0.5, min_p=0.1),
+    ]
+    some = Controls.of([(wishes * 2)[row] for row in rows], "cpu")
+    choice = likeliest.sample_triton(logits[list(rows)], some, 3)
+    return choice.ids.tolist(), choice.best.tolist()

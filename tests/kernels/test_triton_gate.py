@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 import kernels
-from kernels import attention_triton, gate
+from kernels import attention_triton, choose_triton, gate
 from kernels._triton import installed
 
 pytestmark = [
@@ -34,6 +34,12 @@ def prefill(warps: int, stages: int, **changed: object) -> gate.Launch:
     return attrs.evolve(launch, arguments=launch.arguments | changed, warps=warps, stages=stages)
 
 
+def survey(**changed: object) -> gate.Launch:
+    """The sampler's first launch, changed for the worse."""
+    launch = choose_triton.OP.builds[0].launches()[0]
+    return attrs.evolve(launch, arguments=launch.arguments | changed)
+
+
 @pytest.mark.parametrize(
     ("chip_name", "launch", "problem"),
     [
@@ -42,6 +48,8 @@ def prefill(warps: int, stages: int, **changed: object) -> gate.Launch:
         ("gfx942", lambda: prefill(8, 5), "bytes of shared memory, gfx942 has"),
         ("sm_90", lambda: attrs.evolve(prefill(8, 2), tile_bytes=1 << 20), "tiles in flight"),
         ("sm_90", lambda: prefill(4, 2, ROWS=32), "no group matrix"),
+        ("sm_90", lambda: survey(logits_stride=128_257), "no wide loads"),
+        ("gfx942", lambda: attrs.evolve(survey(), warps=4), "no wide loads"),
         ("sm_80", lambda: prefill(8, 2, q_stride=4097, page_stride=4097), "no wide loads"),
     ],
 )

@@ -137,6 +137,20 @@ def test_a_row_of_four_bits_has_the_same_bits_in_either_form_and_any_company(int
     assert np.array_equal(interpreter(child.multiplied_int4, 1, 77, 1), whole[77:78])
 
 
+def test_a_row_chooses_the_same_token_alone_and_in_any_company(interpreter: Interpreter):
+    ids, scores = interpreter(child.chosen, (0, 1, 2, 3, 4, 5))
+    assert np.isfinite(scores).all()
+    for row in range(6):
+        assert interpreter(child.chosen, (row,)) == (ids[row : row + 1], scores[row : row + 1])
+
+
+@pytest.mark.parametrize("damage", [np.nan, np.inf])
+def test_a_damaged_row_ends_and_says_so_by_its_score(interpreter: Interpreter, damage: float):
+    ids, scores = interpreter(child.chosen, (0, 1, 2), damage)
+    assert ids == [1500] * 3
+    assert scores == [np.inf] * 3
+
+
 def test_where_the_pages_lie_does_not_matter(interpreter: Interpreter):
     cuts, dtype = [(70, 1), (0, 40)], torch.float16
     moved = interpreter(child.attended, cuts, dtype, (1, 3, 4, 6, 8))
