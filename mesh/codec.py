@@ -27,6 +27,7 @@ from mesh.errors import DecodeError, LimitError
 from mesh.identity import GENERATION_MAX, INCARNATION_MAX, Identity
 from mesh.kinds import (
     ADDRESS,
+    ANY_DIGEST,
     BOUND,
     COUNT,
     DIGEST,
@@ -37,6 +38,7 @@ from mesh.kinds import (
     NONCE,
     SPAN_KIND,
     SPEED,
+    VALUE_DIGEST,
     Field,
     Layout,
     blob,
@@ -60,6 +62,9 @@ from mesh.messages import (
     Leave,
     MeshMark,
     Message,
+    MetadataAnswer,
+    MetadataAsk,
+    MetadataPiece,
     Nack,
     Packet,
     Ping,
@@ -95,8 +100,20 @@ SPAN_BYTES_MAX = 512
 """Marks of one span: 128 of 4 bytes."""
 EVENT_NAME_MAX = 64
 """Characters of the name of an event."""
-EVENT_BYTES_MAX = 900
-"""Payload of an event; with all else it has ACCOUNT_BYTES_MAX."""
+EVENT_NAME_BYTES_MAX = 249
+"""The same in UTF-8: with the longest payload and the greatest numbers an event fits EVENT_ITEM_BYTES_MAX."""
+EVENT_BYTES_MAX = 1024
+"""Payload of an event."""
+EVENT_BYTES_OLD = 900
+"""The same until protocol 3."""
+EVENT_ITEM_BYTES_MAX = PACKET_BYTES_MAX - 43
+"""An event with all that describes it: a packet of its own has room for it beside header, message and mark."""
+METADATA_BYTES_MAX = 65_536
+"""Metadata of one member."""
+PIECE_BYTES_MAX = 900
+"""Most of a value in one piece, so that a small value, whole, fits a datagram beside its subject's account."""
+DIGESTS_MAX = 48
+"""Values asked for at once: their digests fit an item."""
 MARK_BYTES = 4
 """Of the hash of a mesh's name, in clear packets."""
 MARKS_BYTES_MAX = 48
@@ -132,6 +149,8 @@ MEMBER = Layout(
         Field("models", many(text(96), 32), ()),
         Field("draining", FLAG, False),
         Field("zone", text(32), ""),
+        Field("metadata_digest", ANY_DIGEST, b"", spared=True),
+        Field("metadata_bytes", uint(METADATA_BYTES_MAX), 0, spared=True),
     ),
 )
 UPDATE = Layout(Update, (Field("member", nested(MEMBER)), Field("accusers", many(NODE, 8), ())))
@@ -191,6 +210,8 @@ ITEMS: dict[int, Layout] = {
     9: Layout(Gossip, (_SOURCE,)),
     10: Layout(Reconcile, (_SOURCE, Field("salt", uint(2**64 - 1)), Field("depth", uint(255)))),
     11: Layout(Seen, (_SOURCE, Field("address", ADDRESS))),
+    12: Layout(MetadataAsk, (_SOURCE, Field("digests", many(VALUE_DIGEST, DIGESTS_MAX)))),
+    13: Layout(MetadataAnswer, (_SOURCE, Field("lacking", many(VALUE_DIGEST, DIGESTS_MAX), ()))),
     32: UPDATE,
     33: LOAD_RECORD,
     34: _HELD,
@@ -217,11 +238,21 @@ ITEMS: dict[int, Layout] = {
             Field("payload", blob(EVENT_BYTES_MAX)),
         ),
     ),
+    40: Layout(
+        MetadataPiece,
+        (
+            Field("digest", VALUE_DIGEST),
+            Field("size", uint(METADATA_BYTES_MAX)),
+            Field("offset", uint(METADATA_BYTES_MAX)),
+            Field("body", blob(PIECE_BYTES_MAX)),
+        ),
+    ),
 }
 """Item types. A number is never used again for anything else."""
 
 _TYPES: dict[type, int] = {layout.build: number for number, layout in ITEMS.items()}
-_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill, Span, Ages, MeshMark, Event)
+EVENT_NUMBER = _TYPES[Event]
+_RIDERS = (Update, LoadRecord, LoadMark, LoadHeld, LoadStill, Span, Ages, MeshMark, Event, MetadataPiece)
 
 
 def _nothing_held(_mark: LoadMark) -> bool:
@@ -229,9 +260,18 @@ def _nothing_held(_mark: LoadMark) -> bool:
 
 
 def item(
-    value: Message | Update | LoadRecord | LoadHeld | LoadStill | Span | Ages | MeshMark | Event,
+    value: Message
+    | Update
+    | LoadRecord
+    | LoadHeld
+    | LoadStill
+    | Span
+    | Ages
+    | MeshMark
+    | Event
+    | MetadataPiece,
 ) -> bytes:
-    """Encode one item. Raises LimitError when an account exceeds ACCOUNT_BYTES_MAX."""
+    """Encode one item. Raises LimitError when an account exceeds ACCOUNT_BYTES_MAX, an event its own limit."""
     return pulse.item(value) or _item(value)
 
 
@@ -239,9 +279,10 @@ def _item(value: Any) -> bytes:
     """Encode one item by its layout."""
     number = _TYPES[type(value)]
     payload = msgpack.packb(to_array(ITEMS[number], value), use_single_float=True)
-    if len(payload) > ACCOUNT_BYTES_MAX:
+    limit = EVENT_ITEM_BYTES_MAX if number == EVENT_NUMBER else ACCOUNT_BYTES_MAX
+    if len(payload) > limit:
         raise LimitError(
-            f"{type(value).__name__} of {len(payload)} bytes is over the limit of {ACCOUNT_BYTES_MAX}\n"
+            f"{type(value).__name__} of {len(payload)} bytes is over the limit of {limit}\n"
             "hint: name fewer models or capabilities, or shorten their names"
         )
     return _ITEM.pack(number, len(payload)) + payload

@@ -46,6 +46,8 @@ RECENT_MAX = 256
 """Delivered events that are kept to be read."""
 ROOM_BYTES = codec.PACKET_BYTES_MAX - 40
 """For events in a packet of theirs: 40 bytes are the most that header, message and mark take."""
+LONG_SINCE = 3
+"""The first wire protocol whose speakers read a payload of more than `codec.EVENT_BYTES_OLD`."""
 
 
 class EventTimer(enum.Enum):
@@ -102,17 +104,24 @@ class Events:
     def announce(self, now: Now, name: str, payload: bytes) -> None:
         """Tell the mesh, ourselves included.
 
-        Raises LimitError, nothing changed, if name and payload are too large for one item (1,000 bytes with what
-        describes them), the name for 64 characters, if WAITING_MAX events wait, or if this node only looks on.
+        Raises LimitError, nothing changed, if the payload has more than 1,024 bytes (900 while a live member speaks
+        a protocol below 3), the name more than 64 characters or 249 bytes, if WAITING_MAX events wait, or if this
+        node only looks on.
         """
         if self._options.observer:
             raise LimitError("an observer is no member, so nobody would believe its events")
         if max(len(self._queue), len(self._held)) >= WAITING_MAX:
             raise LimitError(f"{WAITING_MAX} events wait to be told\nhint: announce fewer per second")
-        if len(name) > codec.EVENT_NAME_MAX or len(payload) > codec.EVENT_BYTES_MAX:
+        long_name = len(name) > codec.EVENT_NAME_MAX or len(name.encode()) > codec.EVENT_NAME_BYTES_MAX
+        if long_name or len(payload) > codec.EVENT_BYTES_MAX:
             raise LimitError(
-                f"an event has at most {codec.EVENT_NAME_MAX} characters of name and {codec.EVENT_BYTES_MAX} bytes\n"
-                "hint: tell where the rest is to be had"
+                f"an event has at most {codec.EVENT_NAME_MAX} characters of name, {codec.EVENT_NAME_BYTES_MAX} bytes in"
+                f" UTF-8, and {codec.EVENT_BYTES_MAX} bytes\nhint: tell where the rest is to be had"
+            )
+        if len(payload) > codec.EVENT_BYTES_OLD and (old := self._without_long_events()):
+            raise LimitError(
+                f"member `{old}` is of an older version, whose events have at most {codec.EVENT_BYTES_OLD} bytes\n"
+                "hint: shorten the event, or upgrade that member first"
             )
         me = self._members.get(self._me)
         assert me is not None, "a table always holds its owner"
@@ -122,6 +131,12 @@ class Events:
         self._sequence += 1
         self._tally.events_announced += 1
         self._hear(now, event)
+
+    def _without_long_events(self) -> str:
+        """Name of a live member that cannot read a long event; empty if all can. O(n)."""
+        return next(
+            (row.name for row in self._members.all() if row.is_live and row.protocol < LONG_SINCE), ""
+        )
 
     def hear(self, now: Now, events: tuple[Event, ...]) -> None:
         """Take what a packet told."""

@@ -100,6 +100,15 @@ class EventHeard:
 
 
 @attrs.frozen
+class MetadataChanged:
+    """A member, this node perhaps, publishes other metadata, and they are here (`mesh.metadata`)."""
+
+    node: str
+    value: bytes | None
+    """Empty if it publishes none any more; None if the member is forgotten."""
+
+
+@attrs.frozen
 class RecordChanged:
     """A record was written, here or elsewhere, deleted, or (`after` is None) dropped."""
 
@@ -118,5 +127,6 @@ Fact = (
     | EngineReady
     | EngineLost
     | EventHeard
+    | MetadataChanged
     | RecordChanged
 )

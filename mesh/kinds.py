@@ -16,6 +16,8 @@ from mesh.member import Liveness
 from mesh.messages import SpanKind
 
 DIGEST_BYTES = 8
+VALUE_DIGEST_BYTES = 16
+"""Of the digest by which metadata are known: enough that nobody finds two values with one."""
 NONCE_MAX = 2**48 - 1
 LAMPORT_MAX = 2**48 - 1
 """Of Lamport times, and of the numbers that authors give their events."""
@@ -44,6 +46,9 @@ class Field:
     kind: Kind
     default: Any = REQUIRED
     """Stands in when an older sender leaves the element out."""
+    spared: bool = False
+    """Whether it is left out when nothing but such fields follows and all hold their defaults: it costs nothing
+    to whom it says nothing."""
 
 
 @attrs.frozen
@@ -138,6 +143,15 @@ def _read_digest(value: Any) -> bytes:
     return value
 
 
+def _read_value_digest(value: Any) -> bytes:
+    need(type(value) is bytes and len(value) == VALUE_DIGEST_BYTES, f"{VALUE_DIGEST_BYTES} bytes", value)
+    return value
+
+
+def _read_any_digest(value: Any) -> bytes:
+    return value if value == b"" and type(value) is bytes else _read_value_digest(value)
+
+
 def _read_node(value: Any) -> str:
     need(type(value) is int and 0 < value < 2**64, "a node id", value)
     return f"{value:0{NODE_DIGITS}x}"
@@ -178,6 +192,8 @@ def _is_numeric(host: str) -> bool:
 NODE = Kind("node id as uint64", lambda node: int(node, 16), _read_node)
 FLAG = Kind("boolean", _same, _read_flag)
 DIGEST = Kind(f"{DIGEST_BYTES} bytes", _same, _read_digest)
+VALUE_DIGEST = Kind(f"{VALUE_DIGEST_BYTES} bytes", _same, _read_value_digest)
+ANY_DIGEST = Kind(f"{VALUE_DIGEST_BYTES} bytes, or none", _same, _read_any_digest)
 ADDRESS = Kind("array: numeric host, port", list, _read_address)
 LIVENESS = Kind("0 alive, 1 suspect, 2 dead, 3 left", int, _read_liveness)
 BOUND = Kind("uint64", lambda bound: int(bound, 16), _read_bound)
@@ -188,7 +204,10 @@ SPEED = ratio(1e12)
 
 
 def to_array(layout: Layout, value: Any) -> list[Any]:
-    return [field.kind.write(getattr(value, field.name)) for field in layout.fields]
+    fields = layout.fields
+    while fields[-1].spared and getattr(value, fields[-1].name) == fields[-1].default:
+        fields = fields[:-1]
+    return [field.kind.write(getattr(value, field.name)) for field in fields]
 
 
 def from_array(layout: Layout, array: Any) -> Any:

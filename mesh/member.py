@@ -23,8 +23,8 @@ import attrs
 from mesh.effects import Address
 from mesh.identity import Identity
 
-PROTOCOL = 2
-"""Wire protocol of this version; with those who know no other it speaks 1 (docs/reference/wire-datagrams.md)."""
+PROTOCOL = 3
+"""Wire protocol of this version; to those who know less it says less (docs/reference/wire-datagrams.md)."""
 
 
 class Liveness(enum.IntEnum):
@@ -70,6 +70,10 @@ class Member:
     """It finishes what it has and takes nothing new."""
     zone: str = ""
     """Failure domain, at most 32 characters; empty means unknown."""
+    metadata_digest: bytes = b""
+    """Of its metadata (`mesh.metadata`), 16 bytes; empty if it publishes none."""
+    metadata_bytes: int = 0
+    """How long its metadata is, by its own word."""
 
     @property
     def node(self) -> str:

@@ -119,7 +119,39 @@ class Seen:
     address: Address
 
 
-Message = Ping | Ack | PingRequest | Nack | Join | Snapshot | Sync | Leave | Gossip | Reconcile | Seen
+@attrs.frozen
+class MetadataAsk:
+    """Send me the metadata with these digests (`mesh.metadata`). Reliable only."""
+
+    source: str
+    digests: tuple[bytes, ...]
+    """16 bytes each, at most 48."""
+
+
+@attrs.frozen
+class MetadataAnswer:
+    """What was asked for rides on it, in pieces; large answers come in several. Reliable only."""
+
+    source: str
+    lacking: tuple[bytes, ...] = ()
+    """Digests of what the source does not hold, or does not send now: ask somebody else."""
+
+
+Message = (
+    Ping
+    | Ack
+    | PingRequest
+    | Nack
+    | Join
+    | Snapshot
+    | Sync
+    | Leave
+    | Gossip
+    | Reconcile
+    | Seen
+    | MetadataAsk
+    | MetadataAnswer
+)
 
 
 class SpanKind(enum.IntEnum):
@@ -176,6 +208,19 @@ class Event:
 
 
 @attrs.frozen
+class MetadataPiece:
+    """A piece of the metadata of whoever publishes this digest (`mesh.metadata`)."""
+
+    digest: bytes
+    """Of the whole value, 16 bytes."""
+    size: int
+    """Of the whole value, bytes."""
+    offset: int
+    """Where the piece begins."""
+    body: bytes
+
+
+@attrs.frozen
 class Update:
     """An account of a member that rides on a packet."""
 
@@ -200,5 +245,6 @@ class Packet:
     ages: tuple[Ages, ...] = ()
     marks: tuple[MeshMark, ...] = ()
     events: tuple[Event, ...] = ()
+    pieces: tuple[MetadataPiece, ...] = ()
     unknown: int = 0
     """Items of a type that this version does not know: skipped."""

@@ -24,6 +24,8 @@ from mesh.messages import (
     Gossip,
     Join,
     Leave,
+    MetadataAnswer,
+    MetadataAsk,
     Nack,
     Packet,
     Ping,
@@ -33,6 +35,7 @@ from mesh.messages import (
     Snapshot,
     Sync,
 )
+from mesh.metadata import Metadata
 from mesh.myself import Myself
 from mesh.now import Now
 from mesh.reconcile import Reconciler, is_bulk
@@ -56,6 +59,7 @@ class Reception:
         reconciler: Reconciler,
         loads: LoadTable,
         events: Events,
+        metadata: Metadata,
         voice: Voice,
         tally: Tally,
     ) -> None:
@@ -69,6 +73,7 @@ class Reception:
         self._reconciler = reconciler
         self._loads = loads
         self._events = events
+        self._metadata = metadata
         self._voice = voice
         self._tally = tally
         self._waited_s = 0.0
@@ -101,6 +106,8 @@ class Reception:
         self._hear_loads(now, packet)
         if packet.events and not self.is_leaving:
             self._events.hear(now, packet.events)
+        if packet.pieces and not self.is_leaving and not isinstance(packet.message, MetadataAnswer):
+            self._metadata.hear(now, packet.pieces)
         if packet.message.source == self._me:
             self._myself.mirrored(now, packet.message, source)
         elif not self.is_leaving:
@@ -121,6 +128,7 @@ class Reception:
         for update in packet.updates:
             if update.member.node == self._me and self._is_plausible(update.member):
                 self._myself.hear(now, update.member)
+        self._metadata.learn(now, packet.updates, packet.message.source if is_bulk(packet) else "")
         if self._members.returned != returned and self._reunion.met(now):
             self._reconciler.urge(now, packet.message.source)
 
@@ -163,8 +171,8 @@ class Reception:
                 self._reconciler.receive(now, message, packet, reply_to, reliable)
             case Seen():
                 self._myself.seen(now, message)
-            case Join() | Snapshot() | Sync():
-                self._compare_tables(now, message, packet, reply_to, reliable)
+            case Join() | Snapshot() | Sync() | MetadataAsk() | MetadataAnswer():
+                self._take_bulk(now, message, packet, reply_to, reliable)
             case Ping():
                 self._tally.misplaced += 1
             case _:
@@ -177,9 +185,15 @@ class Reception:
         if peer.liveness is not Liveness.ALIVE or self._detector.is_quarantined(peer.node):
             self._voice.say(now, Say(source, Seen(self._me, source), peer.node))
 
-    def _compare_tables(
-        self, now: Now, message: Join | Snapshot | Sync, packet: Packet, reply_to: Address, reliable: bool
+    def _take_bulk(
+        self,
+        now: Now,
+        message: Join | Snapshot | Sync | MetadataAsk | MetadataAnswer,
+        packet: Packet,
+        reply_to: Address,
+        reliable: bool,
     ) -> None:
+        """Take what comes over links alone."""
         match message:
             case _ if not reliable:
                 self._tally.misplaced += 1
@@ -190,6 +204,10 @@ class Reception:
                 self._reconciler.urge(now, message.source)
             case Sync():
                 self._reconciler.answer_sync(now, message, packet, reply_to)
+            case MetadataAsk():
+                self._metadata.answer(now, message, reply_to)
+            case MetadataAnswer():
+                self._metadata.receive(now, message, packet.pieces, self._detector.quarantined)
 
     def _acked(self, now: Now, ack: Ack, reliable: bool) -> None:
         findings = self._detector.acked(now, ack, reliable)

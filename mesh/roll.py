@@ -45,6 +45,8 @@ class Roll:
     """Their fingerprints."""
     gone: tuple[str, ...]
     """Those who are not live, in order of first hearing."""
+    published: tuple[str, ...]
+    """The live who publish metadata."""
     digest: int
     """All fingerprints, by exclusive or."""
 
@@ -54,9 +56,10 @@ class Roll:
         by_node = {row.node: row for row in rows}
         ranks = tuple(sorted(node for node, row in by_node.items() if row.is_live))
         prints = tuple(fingerprint(by_node[node]) for node in ranks)
+        published = tuple(node for node in ranks if by_node[node].metadata_digest)
         digest = functools.reduce(int.__xor__, prints, 0)
         gone = tuple(node for node, row in by_node.items() if not row.is_live)
-        return cls(by_node, ranks, prints, gone, digest)
+        return cls(by_node, ranks, prints, gone, published, digest)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -11,6 +11,8 @@ owns the decision:
     Reconciler mesh.reconcile  compare tables, snapshots
     Myself     mesh.myself     our own account: refutation, clashes of ids, our address
     Views      mesh.views      the view as applications follow it
+    Metadata   mesh.metadata   what each member publishes about itself
+    Events     mesh.events     short messages that everybody hears once
     Voice      mesh.voice      packets, piggy-backing, gossip rounds, facts, reports
     Reception  mesh.reception  packets that arrive: each part to whom it is for
 
@@ -51,8 +53,10 @@ from mesh.load import LoadRecord, LoadTable
 from mesh.member import Liveness, Member
 from mesh.members import Members
 from mesh.messages import Leave, Update
+from mesh.metadata import Metadata, MetadataTimer
 from mesh.myself import Myself, MyselfTimer
 from mesh.now import Now
+from mesh.pulls import PullKey, WantKey
 from mesh.reception import Reception
 from mesh.reconcile import PaceTimer, Reconciler, SyncKey
 from mesh.reunion import Reunion, ReunionTimer
@@ -122,6 +126,9 @@ class Swim:
         )
         self.events = Events(me.node, options, members, voice, agenda, rng, tally)
         """User events; `recent` are the last."""
+        self.metadata = Metadata(me.node, options, members, voice, agenda, rng, tally)
+        """What members publish about themselves; `get(node)` is what is known."""
+        self._known = known
         rota = Rota(options, members)
         self._turns = Turns(options, rota, detector, self._beliefs, agenda, rng)
         self._myself = Myself(me.node, members, self.views, voice, detector.health, agenda, rng, tally)
@@ -138,6 +145,7 @@ class Swim:
             self._reconciler,
             self.loads,
             self.events,
+            self.metadata,
             voice,
             tally,
         )
@@ -190,7 +198,8 @@ class Swim:
     def statistics(self) -> SwimStatistics:
         """How things stand. O(n)."""
         rumours, ages = self._voice.rumours, self._voice.ages.cumulative()
-        return statistics_of(self._members, self._detector, rumours, ages, self._lag_s, self._tally)
+        metadata = (self.metadata.held_bytes, self.metadata.missing)
+        return statistics_of(self._members, self._detector, metadata, rumours, ages, self._lag_s, self._tally)
 
     def explain(self, node: str | None = None) -> tuple[Verdict, ...]:
         """Why this node quarantined or buried a member, or any: its verdicts, oldest first."""
@@ -268,6 +277,16 @@ class Swim:
             self.events.announce(now, name, payload)
         return self._voice.take()
 
+    def publish_metadata(self, now: Now, value: bytes) -> list[Effect | Fact]:
+        """Publish up to 64 KiB about ourselves, instead of any before; empty for none (`mesh.metadata`).
+
+        Raises LimitError, nothing changed, if it is longer, or our account has no room left for its digest.
+        """
+        outputs = self.update_me(now, **self.metadata.check(value))
+        if not self._is_leaving:
+            self.metadata.publish(now, value)
+        return outputs + self._voice.take()
+
     def heard(self, now: Now, node: str) -> list[Effect | Fact]:
         """The link layer received authenticated traffic from `node`: it lives."""
         self._wake(now)
@@ -331,6 +350,13 @@ class Swim:
         if (doubtful := self._reconciler.due(now, key, self._detector.quarantined)) is not None:
             self._beliefs.probe(now, doubtful)
 
+    def _metadata_due(self, now: Now, key: MetadataTimer | WantKey | PullKey) -> None:
+        self.metadata.due(now, key, self._detector.quarantined)
+
+    def _reunite(self, now: Now, key: ReunionTimer) -> None:
+        self._reunion.due(now, key)
+        self.metadata.sweep()
+
     def _tell_view(self, now: Now, _key: ViewTimer) -> None:
         moved = self.views.due(now)
         if moved is not None:
@@ -348,6 +374,7 @@ class Swim:
             self._turns.begin(now)
             self._reunion.begin(now)
             self._myself.begin(now)
+            self.metadata.begin(now, self._known)
         self._away_s, self._ran_at = now.mono - self._ran_at, now.mono
         deadline_at = self._agenda.next_deadline()
         self._lag_s = max(0.0, now.mono - deadline_at) if deadline_at is not None else 0.0
@@ -379,9 +406,12 @@ _DUE: dict[type, Callable[[Swim, Now, Any], None]] = {
     PeriodTimer: lambda core, now, key: core._turns.due(now, key),
     GossipTimer: Swim._gossip,
     EventTimer: lambda core, now, key: core.events.due(now, key, core._detector.quarantined),
+    MetadataTimer: Swim._metadata_due,
+    WantKey: Swim._metadata_due,
+    PullKey: Swim._metadata_due,
     SyncKey: Swim._compare,
     PaceTimer: Swim._compare,
-    ReunionTimer: lambda core, now, key: core._reunion.due(now, key),
+    ReunionTimer: Swim._reunite,
     ViewTimer: Swim._tell_view,
     MyselfTimer: lambda core, now, _key: core._myself.prove_due(now),
 }

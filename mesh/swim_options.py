@@ -118,6 +118,9 @@ class SwimOptions:
     reconcile_bytes_per_s: float = 524_288.0
     """Most that is spent on exchanges and snapshots, payload bytes per second; a second's worth is kept in
     reserve. A table of 10,000 members is about 1 MB. Lower: large meshes form and heal more slowly."""
+    metadata_bytes_per_s: float = 524_288.0
+    """Most that is asked for of other members' metadata, and as much that is given of what is held, bytes per second; a
+    second's worth, or one value of 64 KiB, is kept in reserve. Costs nothing where nobody publishes any."""
     remember_gone_s: float = 7 * DAY_S
     """Dead and left members are remembered for so long, unless room is needed."""
     join_retry_min_s: float = 0.5
@@ -250,6 +253,7 @@ class SwimOptions:
             heal_period_s=5.0,
             reconcile_period_s=1.0,
             reconcile_bytes_per_s=131_072.0,
+            metadata_bytes_per_s=131_072.0,
             join_retry_min_s=1.0,
             join_retry_max_s=60.0,
         )

@@ -36,6 +36,12 @@ class Tally:
     events_stale: int = 0
     events_unknown: int = 0
     events_unspread: int = 0
+    metadata_asks: int = 0
+    metadata_taken: int = 0
+    metadata_retries: int = 0
+    metadata_refused: int = 0
+    metadata_lacking: int = 0
+    metadata_unheld: int = 0
     rows_reconciled: int = 0
     reconciles_capped: int = 0
 
@@ -102,6 +108,22 @@ class SwimStatistics:
     """Copies of user events whose author's life is not known here (yet)."""
     events_unspread: int
     """User events delivered but not passed on: too many wait."""
+    metadata_bytes: int
+    """Gauge: metadata of members that are held here, this node's own included."""
+    metadata_missing: int
+    """Gauge: metadata that members publish and that are not here (yet)."""
+    metadata_asks: int
+    """Times that a peer was asked for metadata."""
+    metadata_taken: int
+    """Metadata of others that came, and whose digest was right."""
+    metadata_retries: int
+    """Metadata that a peer that was asked did not give, and that another is asked for."""
+    metadata_refused: int
+    """Pieces of metadata that nobody had asked for, or whose digest was wrong."""
+    metadata_lacking: int
+    """Metadata that a peer asked for and this node did not hold, or had no budget left to send."""
+    metadata_unheld: int
+    """Times that metadata was not asked for because there is no room for it."""
     rows_reconciled: int
     """Accounts sent because two tables differed there."""
     reconciles_capped: int
@@ -124,12 +146,13 @@ class SwimStatistics:
 def statistics_of(
     members: Members,
     detector: Detector,
+    metadata: tuple[int, int],
     rumours: int,
     rumour_age: dict[str, int],
     lag_s: float,
     tally: Tally,
 ) -> SwimStatistics:
-    """Gather the snapshot. O(n)."""
+    """Gather the snapshot; `metadata` are bytes held and values missing. O(n)."""
     counts = {liveness.name.lower(): 0 for liveness in Liveness}
     for row in members.all():
         counts[row.liveness.name.lower()] += 1
@@ -147,5 +170,7 @@ def statistics_of(
         relays_refused=detector.relays_refused,
         members_refused=members.refused,
         rumour_age=rumour_age,
+        metadata_bytes=metadata[0],
+        metadata_missing=metadata[1],
         **attrs.asdict(tally),
     )

@@ -33,7 +33,7 @@ from mesh.gossip import Broadcasts, Rank, sends_max
 from mesh.load import LoadTable
 from mesh.member import Liveness, Member
 from mesh.members import Members
-from mesh.messages import Ack, Ages, Gossip, Message, Ping, Snapshot, Update
+from mesh.messages import Ack, Ages, Gossip, Message, MetadataAnswer, Ping, Snapshot, Update
 from mesh.now import Now
 from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import Tally
@@ -140,7 +140,7 @@ class Voice:
         if by_link and not fits:
             limit, reliable = min(CHUNK_BYTES, budget_bytes), True
         else:
-            reliable = isinstance(message, Snapshot)
+            reliable = isinstance(message, Snapshot | MetadataAnswer)
         sent = 0
         for chunk in _chunks(items, limit):
             data = codec.packet([head, *chunk], codec.RELIABLE_BYTES_MAX)

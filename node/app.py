@@ -13,6 +13,7 @@ import random
 import secrets
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,13 @@ import attrs
 import trio
 
 from mesh.effects import Report
+from mesh.errors import LimitError
 from mesh.member import Member
 from mesh.net.intake import Intake
 from mesh.net.links import LinkShell
 from mesh.net.lull import Lull
 from mesh.net.udp import Udp
-from node import ready_file
+from node import metadata_file, ready_file
 from node.configure import SettingsError, environment
 from node.core import NodeCore
 from node.driver import Driver
@@ -84,6 +86,8 @@ def run(config: Config) -> int:
     log = open_log(config.log_level, environment(), name=config.name)
     models = resolve(config.models)
     keyring = _keyring(config)
+    if config.metadata_file is not None:
+        metadata_file.read(config.metadata_file)  # what cannot be read is told before anything is begun
     with claimed(config.data_dir):
         sockets = _bind(config, log)
         ready_file.prepare(config.ready_file)
@@ -162,8 +166,8 @@ class Node:
         async with trio.open_nursery() as nursery:
             engines = self._wire(core, driver, nursery)
             nursery.start_soon(self._watch_signals, driver, nursery)
-            if self.keyring is not None:
-                nursery.start_soon(self._watch_keys, driver)
+            if self.keyring is not None or self.config.metadata_file is not None:
+                nursery.start_soon(self._watch_files, driver)
             await self._open(driver, nursery, engines)
             await self._stop.wait()
             if not self.fatal:
@@ -220,6 +224,7 @@ class Node:
         nursery.start_soon(driver.intake.run)
         seeds = Seeds(tuple(self.config.join), self.config.data_dir, self.log)
         first = await seeds.resolve()
+        self._again("metadata", self._read_metadata, driver)
         driver.step(driver.core.start, first)
         nursery.start_soon(seeds.look_again, driver, first)
         nursery.start_soon(seeds.keep, driver)
@@ -276,18 +281,29 @@ class Node:
             self.log.warning("stopping_now", signal=signal.Signals(number).name)
             nursery.cancel_scope.cancel()
 
-    async def _watch_keys(self, driver: Driver) -> None:
-        """Read the key file again at each SIGHUP; a file that cannot be used changes nothing."""
+    async def _watch_files(self, driver: Driver) -> None:
+        """Read the files of keys and metadata again at each SIGHUP; one that cannot be used changes nothing."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
-                try:
-                    keyring = _keyring(self.config)
-                except SettingsError as error:
-                    self.log.write(Level.ERROR, "keys_not_read", {"error": error.message, "hint": error.hint})
-                    continue
-                if keyring is not None:
-                    driver.step(driver.core.rekey, keyring)
-                    driver.connections.credentials.rekey(keyring)
+                self._again("keys", self._read_keys, driver)
+                self._again("metadata", self._read_metadata, driver)
+
+    def _again(self, name: str, read: Callable[[Driver], None], driver: Driver) -> None:
+        try:
+            read(driver)
+        except (SettingsError, LimitError) as error:
+            message, _, hint = str(error).partition("\nhint: ")
+            self.log.write(Level.ERROR, f"{name}_not_read", {"error": message, "hint": hint})
+
+    def _read_keys(self, driver: Driver) -> None:
+        keyring = _keyring(self.config)
+        if keyring is not None:
+            driver.step(driver.core.rekey, keyring)
+            driver.connections.credentials.rekey(keyring)
+
+    def _read_metadata(self, driver: Driver) -> None:
+        if self.config.metadata_file is not None:
+            driver.step(driver.core.publish_metadata, metadata_file.read(self.config.metadata_file))
 
     def _must_stop(self, reason: str) -> None:
         """End at once and without a goodbye: the mesh goes on with whoever else bears our id."""

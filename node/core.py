@@ -223,6 +223,10 @@ class NodeCore:
         """Tell every node a user event. Raises LimitError, nothing changed."""
         return self._settle(now, self.swim.announce(now, name, payload))
 
+    def publish_metadata(self, now: Now, value: bytes) -> list[Effect]:
+        """Let every node hold this about us. Raises LimitError, nothing changed."""
+        return self._settle(now, self.swim.publish_metadata(now, value))
+
     # -- what is known ----------------------------------------------------------------------------
 
     def models(self, now: Now) -> list[tuple[str, str, int, bool, tuple[str, ...]]]:

@@ -175,6 +175,7 @@ class Gateway:
             "generation": member.identity.generation,
             "incarnation": member.identity.incarnation,
             "draining": member.draining,
+            "metadata": _metadata(member),
             "models": [model.name for model in load.models if model.ready] if load else [],
             "load": _load(load),
         }
@@ -218,6 +219,10 @@ class Gateway:
         """Let the mesh forget this life of a member, by its id; whether it was known, and not this node itself."""
         return self._driver.step(self._core.forget, node)
 
+    def metadata(self, node: str) -> bytes | None:
+        """Return what a member, by its id, publishes about itself; None if that is not here, or nobody has the id."""
+        return self._core.swim.metadata.get(node)
+
     def announce(self, name: str, payload: str) -> None:
         """Tell every node of the mesh a user event. Raises RequestError if it cannot be told."""
         try:
@@ -258,6 +263,12 @@ def _view(kind: str, change: ViewChange) -> dict[str, Any]:
         for row in change.members
     ]
     return {"kind": kind, "number": change.number, "members": rows}
+
+
+def _metadata(member: Member) -> dict[str, Any] | None:
+    if not member.metadata_digest:
+        return None
+    return {"digest": member.metadata_digest.hex(), "bytes": member.metadata_bytes}
 
 
 def _load(load: LoadRecord | None) -> dict[str, Any] | None:

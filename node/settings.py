@@ -156,6 +156,11 @@ class Config:
         "Name of the mesh: nodes of different names never hear each other, whatever their keys.",
         metavar="NAME"
     )
+    metadata_file: Path | None = row(
+        values.path, None, "mesh",
+        "File of at most 64 KiB that every node of the mesh is to hold, such as labels. SIGHUP reads it again.",
+        metavar="FILE"
+    )
 
     model: tuple[str, ...] = row(
         values.words, "ember-py", "engine",

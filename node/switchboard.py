@@ -20,6 +20,7 @@ from mesh.facts import (
     LinkSilent,
     LinkUp,
     MemberChanged,
+    MetadataChanged,
     Quarantined,
     QuarantineLifted,
     RecordChanged,
@@ -89,6 +90,7 @@ class Switchboard:
                 | EngineReady()
                 | EngineLost()
                 | EventHeard()
+                | MetadataChanged()
                 | RecordChanged()
             ):
                 pending += self._tell(now, output, effects)[::-1]
@@ -121,7 +123,7 @@ class Switchboard:
                 return self._forwarder.view_changed(now)
             case LinkUp() | LinkDown() | LinkSilent() | TwinMet():
                 return self._link_changed(now, fact)
-            case RecordChanged() | EventHeard():
+            case RecordChanged() | EventHeard() | MetadataChanged():
                 return []
             case EngineReady():
                 return [*self._publish(now), *self._forwarder.view_changed(now)]

@@ -20,6 +20,7 @@ from node.logs import Log
 CONVERGED_MAX_S = 300.0
 """Longest that `/converged` waits."""
 
+OCTETS = b"application/octet-stream"
 METRICS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -48,6 +49,7 @@ class Operations:
             Route("GET", "/why", self.why),
             Route("GET", "/events", self.events),
             Route("POST", "/events", self.announce),
+            Route("GET", "/metadata", self.metadata),
             Route("POST", "/drain", self.drain),
             Route("POST", "/forget", self.forget),
         )
@@ -119,6 +121,15 @@ class Operations:
             raise RequestError("invalid_request", "the body of an event must be UTF-8") from None
         self.gateway.announce(name, payload)
         return Response(202, json.dumps({"announced": name}).encode())
+
+    def metadata(self, request: Request) -> Response:
+        """Give what a member, `?node=ID`, publishes about itself, as it is."""
+        node = parse_qs(request.query).get("node", [""])[0]
+        value = self.gateway.metadata(node)
+        if value is None:
+            error = {"error": f"no member `{node}` is known here, or its metadata are still under way"}
+            return Response(404, json.dumps(error).encode())
+        return Response(200, value, OCTETS)
 
     def drain(self, request: Request) -> Response:
         """Begin to drain: no new requests, what runs may end, then the node leaves."""

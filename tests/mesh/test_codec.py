@@ -22,6 +22,9 @@ from mesh.messages import (
     Join,
     Leave,
     MeshMark,
+    MetadataAnswer,
+    MetadataAsk,
+    MetadataPiece,
     Nack,
     Packet,
     Ping,
@@ -48,6 +51,7 @@ def texts(size):
     return st.text(st.characters(exclude_categories=["Cs"]), max_size=size)
 
 
+DIGESTS = st.lists(st.binary(min_size=16, max_size=16), max_size=48).map(tuple)
 MESSAGES = st.one_of(
     st.builds(Ping, NODES, NONCES, NODES),
     st.builds(Ack, NODES, NONCES, st.binary(min_size=8, max_size=8)),
@@ -55,6 +59,8 @@ MESSAGES = st.one_of(
     st.builds(Nack, NODES, NONCES),
     st.builds(Sync, NODES, st.booleans()),
     st.builds(Seen, NODES, ADDRESSES),
+    st.builds(MetadataAsk, NODES, DIGESTS),
+    st.builds(MetadataAnswer, NODES, DIGESTS),
     st.builds(Reconcile, NODES, st.integers(0, 2**64 - 1), st.integers(0, 255)),
     *(st.builds(kind, NODES) for kind in (Join, Snapshot, Leave, Gossip)),
 )
@@ -73,6 +79,8 @@ MEMBERS = st.builds(
     models=st.lists(texts(12), max_size=3).map(tuple),
     draining=st.booleans(),
     zone=texts(8),
+    metadata_digest=st.sampled_from([b"", bytes(range(16))]),
+    metadata_bytes=st.integers(0, 65_536),
 )
 UPDATES = st.builds(Update, MEMBERS, st.lists(NODES, max_size=4).map(tuple))
 BOUNDS = st.integers(0, 2**64 - 1).map(lambda number: f"{number:016x}")
@@ -150,6 +158,15 @@ EXAMPLES = {
     "seen": Packet(Seen(NODE, ("2001:db8::1", 7946))),
     "gossip-ages": Packet(Gossip(NODE), (Update(MEMBER),), ages=(Ages(b"\x00\xa0\xff"),)),
     "gossip-event": Packet(Gossip(NODE), events=(Event(NODE, 3, 7, 41, "deploy", b"v2\x00"),)),
+    "gossip-metadata": Packet(
+        Gossip(NODE),
+        (Update(attrs.evolve(MEMBER, metadata_digest=bytes(range(16)), metadata_bytes=5)),),
+        pieces=(MetadataPiece(bytes(range(16)), 5, 0, b"a = 1"),),
+    ),
+    "metadata-ask": Packet(MetadataAsk(NODE, (bytes(range(16)), bytes(16)))),
+    "metadata-answer": Packet(
+        MetadataAnswer(NODE, (bytes(16),)), pieces=(MetadataPiece(bytes(range(16)), 65_536, 900, b"body"),)
+    ),
     "join-mark": Packet(Join(NODE), (Update(MEMBER),), marks=(MeshMark(b"\x01\x02\x03\x04"),)),
     "ping-load-held": Packet(Ping(NODE, 7, OTHER), held=(LoadHeld(3, 2**32 - 1),)),
     "ack-load-still": Packet(Ack(NODE, 7, bytes(range(8))), still=(LoadStill(3, 8, 1500),)),
@@ -167,6 +184,7 @@ def encode(packet, limit=codec.RELIABLE_BYTES_MAX):
         *packet.ages,
         *packet.marks,
         *packet.events,
+        *packet.pieces,
     )
     return codec.packet(map(codec.item, values), limit)
 

@@ -53,7 +53,7 @@ def test_each_of_64_nodes_hears_each_event_once_although_a_tenth_of_the_packets_
     found = heard(crowd)
     rng = random.Random(seed)
     for number in range(20):
-        crowd.call(rng.randint(1, 64), "announce", f"event-{number}", b"x" * rng.randint(0, 800))
+        crowd.call(rng.randint(1, 64), "announce", f"event-{number}", b"x" * rng.randint(0, 1024))
         crowd.run_for(rng.uniform(0.0, 0.2))
     crowd.run_for(20.0)
     for index in found:
@@ -214,12 +214,23 @@ def test_memory_is_bounded_however_many_are_told():
         made.announce(Now(1.0, 1.0), "mine", b"")
 
 
-@pytest.mark.parametrize(("name", "payload"), [("n" * 65, b""), ("n", bytes(901)), ("é" * 64, bytes(900))])
+@pytest.mark.parametrize(("name", "payload"), [("n" * 65, b""), ("n", bytes(1025)), ("🔥" * 64, bytes(1024))])
 def test_too_large_an_event_is_refused_and_changes_nothing(name, payload):
     made = core()
     with pytest.raises(LimitError):
         made.announce(Now(1.0, 1.0), name, payload)
     assert not made.events.waiting and not rest(made, 5.0) and not made.statistics().events_announced
+
+
+def test_while_a_member_is_of_an_older_version_no_event_is_longer_than_it_reads():
+    made = core()
+    old = attrs.evolve(AUTHORS[1], protocol=2, identity=AUTHORS[1].identity.above())
+    data = codec.packet([codec.item(Gossip(old.node)), codec.item(Update(old))])
+    made.receive(Now(0.5, 0.5), data, old.address)
+    made.announce(Now(1.0, 1.0), "short", bytes(900))
+    with pytest.raises(LimitError, match=f"member `{old.name}` is of an older version"):
+        made.announce(Now(1.0, 1.0), "long", bytes(901))
+    assert made.statistics().events_announced == 1
 
 
 def test_an_observer_announces_nothing():
@@ -231,7 +242,7 @@ def test_an_observer_announces_nothing():
 
 def test_the_largest_event_fits_a_packet_of_its_own_that_fits_a_sealed_datagram():
     made = core()
-    made.announce(Now(1.0, 1.0), "n" * 40, bytes(900))
+    made.announce(Now(1.0, 1.0), "é" * 64, bytes(1024))
     sent = []
     while not sent:
         deadline = made.next_deadline()
@@ -242,7 +253,8 @@ def test_the_largest_event_fits_a_packet_of_its_own_that_fits_a_sealed_datagram(
         ]
     assert all(len(data) <= codec.PACKET_BYTES_MAX for data in sent)
     assert all(not codec.decode(data).updates for data in sent)
-    assert codec.ACCOUNT_BYTES_MAX + 3 <= ROOM_BYTES
+    longest = Event("f" * 16, 2**48 - 1, 2**48 - 1, LAMPORT_MAX, "n" * 249, bytes(1024))
+    assert len(codec.item(longest)) <= codec.EVENT_ITEM_BYTES_MAX + 3 <= ROOM_BYTES
 
 
 def test_an_event_announced_alone_is_heard_by_its_author_and_kept_for_nobody():

@@ -102,8 +102,11 @@ class FakeGateway:
         self.forgotten.append(node)
         return node == "00000000000000ab"
 
+    def metadata(self, node: str) -> bytes | None:
+        return {"00000000000000ab": b"zone = 'b'\x00", "00000000000000ac": b""}.get(node)
+
     def announce(self, name: str, payload: str) -> None:
-        if len(payload) > 900:
+        if len(payload) > 1024:
             raise RequestError("invalid_request", "too large")
         self.announced.append((name, payload))
 

@@ -79,6 +79,16 @@ async def test_a_member_is_forgotten_by_its_id(autojump_clock: Clock, nursery: t
     assert gateway.forgotten == ["00000000000000ab", ""]
 
 
+async def test_metadata_are_given_as_they_are_and_missed_when_they_are_not_here(
+    autojump_clock: Clock, nursery: trio.Nursery
+):
+    gateway = FakeGateway()
+    assert await ask(nursery, gateway, "GET /metadata?node=00000000000000ab") == (200, b"zone = 'b'\x00")
+    assert await ask(nursery, gateway, "GET /metadata?node=00000000000000ac") == (200, b"")
+    status, body = await ask(nursery, gateway, "GET /metadata")
+    assert (status, "is known here" in json.loads(body)["error"]) == (404, True)
+
+
 async def test_an_event_is_announced_and_read(autojump_clock: Clock, nursery: trio.Nursery):
     gateway = FakeGateway()
     post = "POST /events?name={} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}"
@@ -90,7 +100,7 @@ async def test_an_event_is_announced_and_read(autojump_clock: Clock, nursery: tr
         return int((await client.receive_some(65536)).split()[1])
 
     assert await tell("deploy", "v2") == 202
-    assert await tell("", "v2") == await tell("deploy", "x" * 901) == 400
+    assert await tell("", "v2") == await tell("deploy", "x" * 1025) == 400
     status, body = await ask(nursery, gateway, "GET /events")
     assert (status, json.loads(body)) == (200, [{"name": "deploy", "payload": "v2"}])
 

@@ -136,3 +136,35 @@ def test_a_node_of_a_mesh_of_another_name_stays_out_and_both_say_so(fleet: Fleet
 
 def names(member: Member) -> list[str]:
     return [row["name"] for row in member.ask("/members")]
+
+
+def test_what_a_node_publishes_is_held_by_all_and_read_again_at_sighup(fleet: Fleet, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.toml"
+    labels.write_bytes(b"zone = 'a'\n" + bytes(range(256)) * 250)
+    fleet.start_all(["n1", "n2", "n3"], *ANY_PORTS, "--role", "entry", "--metadata-file", str(labels))
+    first = fleet["n1"]
+    for member in fleet.members:
+        wait_seen(member, {"n1", "n2", "n3"})
+    node = rows(first)["n1"]["node"]
+    for member in fleet.members:
+        wait_until(
+            lambda member=member: _metadata(member, node) == labels.read_bytes(), NOTICED_S, "the value"
+        )
+    assert rows(fleet["n2"])["n1"]["metadata"]["bytes"] == len(labels.read_bytes())
+    labels.write_bytes(b"zone = 'b'\n")
+    first.send(signal.SIGHUP)
+    for member in fleet.members:
+        wait_until(lambda member=member: _metadata(member, node) == b"zone = 'b'\n", NOTICED_S, "the change")
+    labels.write_bytes(bytes(65_537))
+    first.send(signal.SIGHUP)
+    wait_until(lambda: "metadata_not_read" in first.log.read_text(), NOTICED_S, "the mistake to be told")
+    assert _metadata(first, node) == b"zone = 'b'\n"
+
+
+def _metadata(member: Member, node: str) -> bytes | None:
+    url = f"http://{member.ops}/metadata?node={node}"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.read()
+    except OSError:
+        return None
