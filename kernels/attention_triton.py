@@ -6,11 +6,12 @@ Keys are walked in absolute chunks of `CHUNK`. Within a chunk, tile by tile, an 
 Gimelshein, arXiv 1805.02867) yields a partial (o_c, m_c, s_c): the unnormalised output, the largest score
 and the sum of 2^(score - m_c). Partials are merged from left to right in fp32. Decode computes the chunks of
 a row in as many programs and merges them in a second launch (arXiv 2311.01282, with chunks of a fixed size in
-place of a fixed number, so that the split does not depend on the batch). Its programs follow a list of (sequence,
-chunk) on the device, so a long row beside short ones costs no idle programs, and a captured graph can be replayed
-with another list. Prefill computes and merges the chunks in one program. Both call the same two functions, and a chunk that a row does not see changes nothing
-(1 * total + 0), so the order of a row's sums depends on its position alone. Whether the bits do depends also
-on the matrix instruction, which differs between 16 rows and 64: to be measured on a GPU, not promised.
+place of a fixed number, so that the split does not depend on the batch). Its programs follow a list of
+(sequence, chunk) on the device, so a long row beside short ones costs no idle programs, and a captured graph
+can be replayed with another list. Prefill computes and merges the chunks in one program. Both call the same
+two functions, and a chunk that a row does not see changes nothing (1 * total + 0), so the order of a row's
+sums depends on its position alone. Whether the bits do depends also on the matrix instruction, which differs
+between 16 rows and 64: to be measured on a GPU, not promised.
 
 Query heads of a group are packed as rows beside the tokens, so each key is read once per group. A tile never
 crosses a page: 16-byte reads along the head, and one look-up per tile, made a tile ahead. (Triton spends a

@@ -55,14 +55,23 @@ def policy_digest(facts: dict[str, object], bits: str) -> str:
 
 
 def measure(
-    logits: Logits, vocabulary: int, block_tokens: int, context_max: int, blocks: int, threads: int | None
+    logits: Logits,
+    vocabulary: int,
+    block_tokens: int,
+    context_max: int,
+    blocks: int,
+    threads: int | None,
+    counts: tuple[int, ...] = (1, 2),
 ) -> Canary:
-    """Run the canary through a loaded model. Overwrites the first blocks of its cache."""
+    """Run the canary through a loaded model. Overwrites the first blocks of its cache.
+
+    counts: the numbers of threads that must agree; a device has one.
+    """
     length = min(LENGTH, context_max, block_tokens)
     ids = tuple(index * 7919 % vocabulary for index in range(length))
     with on_threads(1):
         whole = logits(Plan((_row(0, ids, 0, 0),)))
-    exact = all(_agrees(logits, ids, whole, count, blocks) for count in (1, 2))
+    exact = all(_agrees(logits, ids, whole, count, blocks) for count in counts)
     bits = hashlib.sha256(whole.contiguous().numpy().tobytes()).hexdigest()
     return Canary(bits, exact, threads or _fastest(logits, ids))
 

@@ -24,6 +24,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -159,19 +160,27 @@ def load(options: argparse.Namespace, clock: Stopwatch) -> tuple[Any, Text]:
 
     text = ModelText.load(options.directory)
     clock.lap("tokenizer")
-    from node.engine.runner import Runner
+    from node.engine.open_runner import open_runner
 
     clock.lap("import")
-    chosen = {"kv_bytes": options.kv_bytes, "block_tokens": options.block_tokens, "threads": options.threads}
-    runner = Runner(
+    runner, choice = open_runner(
         options.directory,
-        device=options.device,
-        dtype=options.dtype,
+        options.device,
+        options.dtype,
+        threads=options.threads or None,
+        block_tokens=options.block_tokens or None,
+        kv_bytes=options.kv_bytes or None,
+        step_tokens=options.step_tokens,
         progress=progress_counter(options.progress_fd),
-        **{name: value for name, value in chosen.items() if value},
     )
+    if choice.objection and any(Path(path).exists() for path in GPU_FILES):
+        sys.stderr.write(f"engine of `{options.model}`: computes on the CPU: {choice.objection}\n")
     clock.lap("load")
     return runner, text
+
+
+GPU_FILES = ("/dev/nvidiactl", "/dev/kfd")
+"""There is a GPU if one of them exists: then it is said why it is not used."""
 
 
 def _toy(options: argparse.Namespace, clock: Stopwatch) -> "PacedToy":

@@ -108,7 +108,7 @@ class Runner:
         rows = sorted(plan.rows, key=lambda row: len(row.ids) > 1)
         self._clear_fresh_blocks(rows)
         hidden = self._model.forward(self._step(rows), self._pages, progress)
-        last = _last_rows(rows, plan.rows)
+        last = last_rows(rows, plan.rows)
         return self._model.logits(hidden.index_select(0, torch.tensor(last, dtype=torch.int64)))
 
     def _step(self, rows: list[Row]) -> Step:
@@ -143,7 +143,7 @@ def _silent(_what: str, _done: int, _total: int) -> None:
     """Report nothing."""
 
 
-def _last_rows(rows: list[Row], order: tuple[Row, ...]) -> list[int]:
+def last_rows(rows: list[Row], order: tuple[Row, ...]) -> list[int]:
     """Index, among the step's rows, of the last one of each sampled sequence, in the plan's order."""
     ends, end = {}, 0
     for row in rows:

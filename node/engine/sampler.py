@@ -33,7 +33,7 @@ def sample(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> tuple[Sampled
     """
     reports = [_report(logits[index], row.sampling) for index, row in enumerate(rows)]
     for index, row in enumerate(rows):
-        if _shapes(row.sampling):
+        if shapes(row.sampling):
             shape_logits(logits[index], row)
     scores = _draw_scores(logits, rows, gumbel)
     best, ids = scores.max(-1)  # the first of equal ones
@@ -80,13 +80,14 @@ def _ranked(scores: Tensor) -> Tensor:
     return scores.sort(descending=True, stable=True).indices
 
 
-def _shapes(sampling: Sampling) -> bool:
+def shapes(sampling: Sampling) -> bool:
     """Whether anything changes the logits before temperature."""
     penalties = sampling.frequency_penalty or sampling.presence_penalty or sampling.repetition_penalty != 1.0
     return bool(penalties or sampling.logit_bias or sampling.banned)
 
 
-def _filters(sampling: Sampling) -> bool:
+def filters(sampling: Sampling) -> bool:
+    """Whether tokens are cut after temperature."""
     return sampling.top_p < 1.0 or sampling.top_k > 0 or sampling.min_p > 0.0
 
 
@@ -99,7 +100,7 @@ def _draw_scores(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> Tensor:
     temperatures = torch.tensor([[rows[i].sampling.temperature] for i in drawn], dtype=torch.float32)
     scores = logits[drawn] / temperatures
     for place, index in enumerate(drawn):
-        if _filters(rows[index].sampling):
+        if filters(rows[index].sampling):
             scores[place] = filter_scores(scores[place], rows[index].sampling)
     logits[drawn] = scores + gumbel(torch.tensor(keys), logits.shape[-1])
     return logits

@@ -1,0 +1,330 @@
+"""The runner on a GPU: the surface of `node.engine.runner.Runner`, with Triton's kernels below.
+
+A step in which every sequence has one token runs from fixed buffers (`device_inputs`), filled up to one of a
+dozen batch sizes, so that it can be recorded and replayed (`graphs`). A step with prefill runs plainly: it is
+limited by arithmetic, and its launches hide behind it. Tokens are chosen on the device (`device_sampler`);
+the host waits for nothing but their ids, in `finish`.
+
+    runner.run(plan)                  # one step, and its tokens
+    pending = runner.begin(plan)      # launched; the host is free
+    ahead = runner.begin(next_plan)   # rows may name a token of `plan` that nobody has read: UNKNOWN
+    runner.finish(pending)
+
+So a caller who knows which rows come next can prepare step N + 1 while step N computes.
+
+On `cpu` this runs in Triton's interpreter, for tests: the same code, without graphs.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+import torch
+from torch import Tensor
+
+from kernels import attention_triton
+from kernels.attention import Span
+from kernels.device import DeviceKernels, select_device
+from kernels.linear_int4 import SHARED
+from node.engine.config_hf import ModelError, Shape, read_config, shape_of
+from node.engine.cuda_graphs import CudaRecorder
+from node.engine.device_inputs import UNKNOWN, Inputs, draw_keys
+from node.engine.device_memory import Need, blocks_that_fit, weight_bytes, work_bytes
+from node.engine.device_sampler import Chosen, choose, drawn, fetch, host_rows
+from node.engine.graphs import BATCHES, GRAPH_BYTES, Graphs, Recorder, Size, size_of
+from node.engine.memory import available_bytes
+from node.engine.model import Step, Transformer, load_transformer
+from node.engine.plan import Plan, Row, Sampled
+from node.engine.policy import measure, policy_digest
+from node.engine.runner import block_bytes, last_rows
+from node.engine.weights import model_digest, open_weights
+
+BLOCK_TOKENS = 64
+"""Tokens per block by default: one tile of attention in bf16, so a block of a head is read in one piece."""
+STEP_TOKENS = 8192
+"""Rows of a prefill step that memory is set aside for."""
+
+FORMS = {
+    "bf16": (torch.bfloat16, "dense"),
+    "fp32": (torch.float32, "dense"),
+    "int8": (torch.bfloat16, "int8"),
+    "fp8": (torch.bfloat16, "fp8"),
+    "int4": (torch.bfloat16, "int4"),
+}
+"""Name of a dtype -> dtype of activations and cache, and form of the linears' weights."""
+
+
+class Checkpoint(Protocol):
+    """Where weights are read from: `node.engine.weights.Weights`, or random ones in a benchmark."""
+
+    def read(self, name: str, dtype: torch.dtype) -> Tensor:
+        """One tensor, in `dtype`."""
+
+
+@attrs.frozen(eq=False)
+class _OnDevice:
+    """A checkpoint whose tensors are moved to the device as they are read."""
+
+    checkpoint: Checkpoint
+    device: torch.device
+
+    def read(self, name: str, dtype: torch.dtype) -> Tensor:
+        return self.checkpoint.read(name, dtype).to(self.device)
+
+
+@attrs.frozen
+class DeviceOptions:
+    """What may be chosen about a runner on a device."""
+
+    dtype: str = "auto"
+    """A key of `FORMS`, or `auto`: fp32 if the weights are, else bf16."""
+    block_tokens: int = BLOCK_TOKENS
+    kv_blocks: int | None = None
+    kv_bytes: int | None = None
+    """The cache's size; by default what weights and work leave."""
+    step_tokens: int = STEP_TOKENS
+    graph_bytes: int = GRAPH_BYTES
+    batches: tuple[int, ...] = BATCHES
+
+
+@attrs.frozen(eq=False)
+class Pending:
+    """A step that has been launched."""
+
+    chosen: Chosen
+    logits: Tensor
+    """[sampled rows, vocabulary] fp32 on the device; overwritten by the next step."""
+
+
+def open_device_runner(
+    directory: Path | str,
+    device: str,
+    options: DeviceOptions,
+    progress: Callable[[int], None] | None = None,
+    loading: Callable[[str, int, int], None] | None = None,
+) -> "DeviceRunner":
+    """Load a Hugging Face directory onto a device. `ModelError` if it cannot be run."""
+    directory = Path(directory)
+    shape = shape_of(read_config(directory))
+    weights = open_weights(directory, shape)
+    tell = loading or (lambda *_: None)
+    digest = model_digest(weights, lambda done, total: tell("digest", done, total))
+    return DeviceRunner(
+        shape, weights, digest, torch.device(device), options, progress, lambda *step: tell("weights", *step)
+    )
+
+
+class DeviceRunner:
+    """One model on one device. Construct it (loads, probes, warms up), then call it from one thread."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        checkpoint: Checkpoint,
+        digest: str,
+        device: torch.device,
+        options: DeviceOptions,
+        progress: Callable[[int], None] | None = None,
+        loading: Callable[[int, int], None] | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """digest: the model's. progress: called with the number of layers when a step has been launched.
+
+        recorder: records steps; by default CUDA's on a GPU, none elsewhere. `ModelError` before memory is
+        taken, with the figures, if the model does not fit.
+        """
+        name = _form(options.dtype, shape)
+        dtype, form = FORMS[name]
+        blocks = _preflight(shape, dtype, form, device, options)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            recorder = recorder or CudaRecorder(device)
+        kernels = select_device(
+            device, dtype, shape.heads, shape.kv_heads, shape.head_width, options.block_tokens, form
+        )
+        self.shape, self.digest, self.progress = shape, digest, progress
+        self.blocks, self.block_tokens = blocks, options.block_tokens
+        self.context_max = min(shape.context_max, blocks * options.block_tokens)
+        self.vocabulary = shape.vocabulary
+        self.dtype, self.device, self.threads = name, str(device), 1
+        self.graphs = Graphs(recorder, options.graph_bytes)
+        self._device = device
+        self._batches = options.batches
+        self._kernels: DeviceKernels = kernels
+        self._model: Transformer = _load(shape, checkpoint, kernels, loading)
+        self._take_memory(dtype)
+        canary = measure(self.logits, shape.vocabulary, self.block_tokens, self.context_max, blocks, 1, (1,))
+        self.exact = kernels.exact and canary.exact
+        self.policy = policy_digest(kernels.facts(), canary.bits)
+
+    def _take_memory(self, dtype: torch.dtype) -> None:
+        """The cache and the fixed buffers. A block more than there are is where rows that fill up write."""
+        shape, batch, device = self.shape, max(self._batches), self._device
+        size = (self.blocks + 1, shape.layers, 2, shape.kv_heads, self.block_tokens, shape.head_width)
+        self._cache = torch.empty(size, dtype=dtype, device=device)
+        self._pages = tuple(self._cache[:, layer] for layer in range(shape.layers))
+        pages = -(-self.context_max // self.block_tokens) + 1
+        chunks = -(-self.blocks * self.block_tokens // attention_triton.CHUNK) + 2 * batch
+        items = 1 << (chunks - 1).bit_length()
+        self._inputs = Inputs(device, batch, items, pages, self.block_tokens, scratch=self.blocks)
+        self._logits = torch.empty(batch, shape.vocabulary, device=device)
+        self._scores = torch.zeros(batch, device=device)
+        self._ids = torch.zeros(batch, dtype=torch.int64, device=device)
+        self._places: dict[int, int] = {}
+
+    def run(self, plan: Plan) -> tuple[Sampled, ...]:
+        """Compute one step. Returns one `Sampled` per row with `sample`, in the plan's order.
+
+        Raises `NotFinite` if a sequence's logits are NaN (that sequence is damaged, not the others).
+        """
+        return self.finish(self.begin(plan)) if plan.rows else ()
+
+    @torch.inference_mode()
+    def begin(self, plan: Plan) -> Pending:
+        """Launch one step without waiting for it. A row's only id may be `UNKNOWN`: what the last one chose.
+
+        KeyError, before anything is launched, if the last step did not choose that sequence's token on the
+        device.
+        """
+        size = self._size(plan.rows)
+        pending = self._mixed(plan) if size is None else self._decode(plan.rows, size)
+        if self.progress is not None:
+            self.progress(self.shape.layers)
+        return pending
+
+    @torch.inference_mode()
+    def finish(self, pending: Pending) -> tuple[Sampled, ...]:
+        """Wait for the ids of a step that was begun. Steps finish in the order in which they began."""
+        return pending.chosen.read()
+
+    def logits(self, plan: Plan) -> Tensor:
+        """Compute one step up to the scores: [rows with `sample`, vocabulary] fp32, on the host."""
+        return self.begin(plan).logits.cpu() if plan.rows else torch.empty(0, self.vocabulary)
+
+    def _size(self, rows: Sequence[Row]) -> Size | None:
+        """The size of a step of decode rows; None if it has other rows, or too many."""
+        if any(len(row.ids) > 1 or not row.sample for row in rows):
+            return None
+        items = sum(row.start // attention_triton.CHUNK + 1 for row in rows)
+        draws = any(drawn(row.sampling) for row in rows)
+        size = size_of(len(rows), items, draws, self._batches)
+        return None if size is None or size.items > self._inputs.items_max else size
+
+    def _decode(self, rows: tuple[Row, ...], size: Size) -> Pending:
+        self._inputs.fill(rows, size, self._places)
+        self.graphs.run(size, lambda: self._decode_body(size))
+        return self._pending(rows, self._logits[: len(rows)], self._scores, self._ids)
+
+    def _decode_body(self, size: Size) -> None:
+        """From the fixed inputs to the fixed results; every launch of it, and nothing that waits."""
+        columns = {name: view[: size.batch] for name, view in self._inputs.columns.items()}
+        source = columns["source"]
+        before = self._ids.index_select(0, source.clamp(min=0))
+        ids = torch.where(source < 0, columns["ids"], before)
+        hidden = self._model.forward(self._inputs.step(size, ids), self._pages)
+        logits = self._logits[: size.batch]
+        logits.copy_(self._scored(hidden))
+        keys = columns["keys"] if size.drawn else None
+        scores, chosen = choose(logits, columns["temperature"], keys, self._kernels.gumbel)
+        self._scores[: size.batch].copy_(scores)
+        self._ids[: size.batch].copy_(chosen)
+
+    def _mixed(self, plan: Plan) -> Pending:
+        """A step with prefill, or with more rows than a recording has."""
+        rows = sorted(plan.rows, key=lambda row: len(row.ids) > 1)
+        hidden = self._model.forward(self._step(rows), self._pages)
+        sampled = tuple(row for row in plan.rows if row.sample)
+        last = torch.tensor(last_rows(rows, plan.rows), dtype=torch.int64)
+        logits = self._scored(hidden.index_select(0, last.to(self._device))).float()
+        keys = [row.sampling for row in sampled]
+        temperature = torch.tensor([sampling.temperature for sampling in keys], dtype=torch.float32)
+        draws = any(drawn(sampling) for sampling in keys)
+        positions = [row.start + len(row.ids) for row in sampled]
+        noise_keys = (
+            _keys([sampling.seed for sampling in keys], positions).to(self._device) if draws else None
+        )
+        scores, ids = choose(logits, temperature.to(self._device), noise_keys, self._kernels.gumbel)
+        count = min(len(ids), len(self._ids))
+        self._ids[:count].copy_(ids[:count])
+        return self._pending(sampled, logits, scores, ids)
+
+    def _scored(self, hidden: Tensor) -> Tensor:
+        """[rows, width] of `forward` -> [rows, vocabulary] in the model's dtype."""
+        return self._model.head(self._kernels.rms_norm(hidden, self._model.norm, self.shape.norm_eps))
+
+    def _pending(self, rows: tuple[Row, ...], logits: Tensor, scores: Tensor, ids: Tensor) -> Pending:
+        """Send one step's results on their way to the host, and remember where its tokens stand."""
+        count, held = len(rows), len(self._ids)
+        apart = host_rows(rows)
+        hosts = set(apart)
+        self._places = {row.sequence: i for i, row in enumerate(rows[:held]) if i not in hosts}
+        index = torch.tensor(apart, dtype=torch.int64).to(self._device) if apart else None
+        theirs = logits[:0] if index is None else logits.index_select(0, index)
+        chosen = Chosen(rows, fetch(scores[:count]), fetch(ids[:count]), fetch(theirs), self._copied())
+        return Pending(chosen, logits)
+
+    def _copied(self) -> torch.cuda.Event | None:
+        if self._device.type != "cuda":
+            return None
+        event = torch.cuda.Event()
+        event.record()
+        return event
+
+    def _step(self, rows: list[Row]) -> Step:
+        """Rows (one-token ones first) as tensors on the device."""
+        places = [range(row.start, row.start + len(row.ids)) for row in rows]
+        pages = [row.blocks[at // self.block_tokens] for row, r in zip(rows, places, strict=True) for at in r]
+        ids = [id for row in rows for id in row.ids]
+        source = [self._places[row.sequence] if id == UNKNOWN else -1 for row in rows for id in row.ids]
+        positions = [at for r in places for at in r]
+        columns = torch.tensor((ids, positions, pages, source)).to(self._device)
+        known = torch.where(columns[3] < 0, columns[0], self._ids.index_select(0, columns[3].clamp(min=0)))
+        work = self._kernels.plan_attention([Span(row.start, len(row.ids), row.blocks) for row in rows])
+        return Step(known, columns[1], columns[2], columns[1] % self.block_tokens, work)
+
+
+def _keys(seeds: Sequence[int], positions: Sequence[int]) -> Tensor:
+    return torch.from_numpy(draw_keys(seeds, positions))
+
+
+def _form(name: str, shape: Shape) -> str:
+    if name == "auto":
+        return "fp32" if shape.dtype == "float32" else "bf16"
+    if name not in FORMS:
+        raise ModelError(
+            f"dtype `{name}` is not supported on a GPU", f"choose `auto` or one of {', '.join(FORMS)}"
+        )
+    inputs = (shape.width, shape.heads * shape.head_width, shape.feed_forward)
+    if name == "int4" and any(k % SHARED for k in inputs):
+        raise ModelError(
+            f"dtype `int4` needs layers whose inputs are multiples of {SHARED}; this model's are {inputs}",
+            "choose `int8` or `fp8`",
+        )
+    return name
+
+
+def _preflight(
+    shape: Shape, dtype: torch.dtype, form: str, device: torch.device, options: DeviceOptions
+) -> int:
+    """Number of blocks, or `ModelError` with the figures."""
+    cuda = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if cuda else available_bytes()
+    batch = max(options.batches)
+    need = Need(
+        weight_bytes(shape, dtype, form),
+        work_bytes(shape, dtype, options.step_tokens, batch),
+        options.graph_bytes if cuda else 0,
+    )
+    block = block_bytes(shape, dtype, options.block_tokens)
+    return blocks_that_fit(need, block, free, options.kv_blocks, options.kv_bytes)
+
+
+def _load(
+    shape: Shape,
+    checkpoint: Checkpoint,
+    kernels: DeviceKernels,
+    loading: Callable[[int, int], None] | None,
+) -> Transformer:
+    model = load_transformer(shape, _OnDevice(checkpoint, kernels.device), kernels, loading)
+    return attrs.evolve(model, frequencies=model.frequencies.to(kernels.device))

@@ -1,0 +1,136 @@
+"""The device's runner says what the CPU's says, whatever shares its steps. In Triton's interpreter.
+
+Bits are compared where our order of sums decides them; with the CPU's path, which has another order, the
+logits are compared within a tolerance, and the tokens in fp32, where ties are improbable.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels._triton import installed
+from node.engine.plan import Plan, Sampling
+from tests.node.engine import interpreted_runner as child
+from tests.node.engine.tiny import GREEDY, LLAMA, QWEN2, QWEN3, generate, load, row, write
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not installed(), reason="Triton is not installed"),
+]
+
+DRAWN = Sampling(seed=77, temperature=0.9)
+FILTERED = Sampling(seed=77, temperature=0.9, top_p=0.9, frequency_penalty=0.3, logprobs=1)
+PROMPT = [index * 37 % 320 for index in range(37)]
+COUNT = 7
+MODELS = {"llama": LLAMA, "qwen2": QWEN2, "qwen3": QWEN3}
+Interpreter = Callable[..., object]
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[Interpreter]:
+    """Call a function of `interpreted_runner` in the process that interprets."""
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=child.prepare) as pool:
+        yield lambda function, *inputs, **named: pool.submit(function, *inputs, **named).result()
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    place = tmp_path_factory.mktemp("models")
+    return {name: str(write(place / name, config)) for name, config in MODELS.items()}
+
+
+@pytest.fixture(scope="module")
+def llama(directories: dict[str, str]) -> str:
+    return directories["llama"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_says_what_the_cpu_says(interpreter: Interpreter, directories: dict[str, str], name: str):
+    cpu = load(Path(directories[name]), "fp32")
+    for sampling in (GREEDY, DRAWN):
+        got = interpreter(child.said, directories[name], "fp32", PROMPT, COUNT, sampling)
+        assert got == generate(cpu, PROMPT, COUNT, sampling)
+    expected = cpu.logits(Plan((row(PROMPT),))).numpy()
+    got = interpreter(child.logits, directories[name], "fp32", PROMPT)
+    assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("bf16", 0.03), ("int8", 0.1), ("fp8", 0.2)])
+def test_narrow_weights_stay_near_the_cpu_in_fp32(
+    interpreter: Interpreter, llama: str, dtype: str, most: float
+):
+    """Bounds are twice what was seen; fp32 arithmetic in a narrow form's place would be below the least."""
+    expected = load(Path(llama), "fp32").logits(Plan((row(PROMPT),))).numpy()
+    got = interpreter(child.logits, llama, dtype, PROMPT)
+    assert 1e-4 < np.abs(got - expected).max() / np.abs(expected).max() <= most
+
+
+def test_it_says_what_it_is(interpreter: Interpreter, llama: str):
+    cpu, here = load(Path(llama), "fp32"), interpreter(child.about, llama, "fp32")
+    assert here["exact"]
+    assert (here["digest"], here["vocabulary"]) == (cpu.digest, cpu.vocabulary)
+    assert here["policy"] != cpu.policy
+    assert here["policy"] != interpreter(child.about, llama, "bf16")["policy"]
+    assert (here["device"], here["dtype"], here["blocks"]) == ("cpu", "fp32", child.BLOCKS)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8"])
+def test_a_text_is_the_same_alone_in_company_and_in_chunks(interpreter: Interpreter, llama: str, dtype: str):
+    def say(**company: int) -> object:
+        return interpreter(child.said, llama, dtype, PROMPT, COUNT, DRAWN, **company)
+
+    alone = say()
+    assert say(strangers=3) == alone
+    assert say(chunk=5, strangers=1, first_block=32) == alone
+    assert say(strangers=5) == alone  # more rows than any recorded step has
+
+
+def test_it_goes_on_where_another_stopped(interpreter: Interpreter, llama: str):
+    whole = interpreter(child.said, llama, "bf16", PROMPT, COUNT, DRAWN)
+    for emitted in (1, COUNT - 2):
+        rest = interpreter(
+            child.said, llama, "bf16", PROMPT, COUNT - emitted, DRAWN, whole[:emitted], first_block=32
+        )
+        assert rest == whole[emitted:]
+
+
+def test_filters_penalties_and_log_probabilities_are_the_hosts(interpreter: Interpreter, llama: str):
+    got = interpreter(child.said, llama, "fp32", PROMPT, COUNT, FILTERED)
+    assert got == generate(load(Path(llama), "fp32"), PROMPT, COUNT, FILTERED)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+def test_a_step_may_begin_before_the_last_ones_tokens_are_read(
+    interpreter: Interpreter, llama: str, sampling: Sampling
+):
+    expected = interpreter(child.said, llama, "bf16", PROMPT, COUNT, sampling)
+    assert interpreter(child.ahead, llama, "bf16", PROMPT, COUNT, sampling) == expected
+    assert interpreter(child.unread_of_nobody, llama, "bf16") == "KeyError 987"
+
+
+def test_steps_of_decode_are_replayed(interpreter: Interpreter, llama: str):
+    interpreter(child.said, llama, "fp32", PROMPT, 3)
+    plain, recorded, replays = interpreter(child.graph_counts, llama, "fp32")
+    interpreter(child.said, llama, "fp32", PROMPT, 5)
+    later = interpreter(child.graph_counts, llama, "fp32")
+    assert recorded >= 1
+    assert later == (plain, recorded, replays + 4)  # the first of five tokens comes from prefill
+
+
+def test_an_earlier_tenants_nan_is_not_read(interpreter: Interpreter, llama: str):
+    expected = interpreter(child.said, llama, "bf16", PROMPT, COUNT, DRAWN)
+    interpreter(child.poison, llama, "bf16")
+    assert interpreter(child.said, llama, "bf16", PROMPT, COUNT, DRAWN, strangers=2) == expected
+
+
+def test_a_damaged_sequence_is_named(interpreter: Interpreter, llama: str):
+    assert "sequence 4" in interpreter(child.damaged, llama, "fp32")
+
+
+def test_a_model_that_sees_its_batch_is_caught_by_the_canary(interpreter: Interpreter, llama: str):
+    assert not interpreter(child.leaky, llama)
