@@ -166,6 +166,8 @@ class Links:
 
     def _forget(self, connection: Connection, reason: str) -> list[LinkDown]:
         del self._connections[connection.id]
+        if not self._connections:
+            self._tick_at = None
         for address in (connection.address, self._greeted_address(connection)):
             if address is not None and self._by_address.get(address) == connection.id:
                 del self._by_address[address]

@@ -40,6 +40,7 @@ import attrs
 
 from mesh import codec
 from mesh.agenda import Agenda
+from mesh.backlog import Backlog
 from mesh.beliefs import Beliefs
 from mesh.border import Border
 from mesh.cases import CaseKey, Cases
@@ -68,10 +69,6 @@ from mesh.turns import PeriodTimer, Turns
 from mesh.views import Views, ViewTimer
 from mesh.voice import GossipTimer, Voice
 from mesh.why import Verdict
-
-LATE_S = 0.01
-"""Who runs later than this past a deadline was kept from running: what arrives until the next tick may
-have waited since it last ran, and counts as that much older. An idle loop is a few milliseconds late."""
 
 RUMOURS_MANY = 64
 """More rumours than this wait longer for their turn than a table takes to be compared: preset `lan` sends 210 a
@@ -114,7 +111,8 @@ class Swim:
         agenda = self._agenda = Agenda() if agenda is None else agenda
         tally = self._tally = Tally()
         self._begun = False
-        self._lag_s = self._ran_at = self._away_s = self._backlog_s = 0.0
+        self._lag_s = 0.0
+        self._backlog = Backlog()
         members = self._members = Members(me, rng, options.members_max, known)
         detector = self._detector = Detector(me.node, options, members, agenda, rng)
         cases = Cases(me.node, options, members, detector, self.loads, agenda, tally)
@@ -214,15 +212,13 @@ class Swim:
         from; replies to reliable packets go to the address in the sender's own account.
         """
         self._wake(now)
-        if self._lag_s > LATE_S:
-            self._backlog_s = max(self._backlog_s, self._away_s)
-        self._reception.receive(now, data, source, reliable, self._backlog_s)
+        self._reception.receive(now, data, source, reliable, self._backlog.waited_s(now.mono))
         return self._voice.take()
 
     def tick(self, now: Now) -> list[Effect | Fact]:
         """Do what has come due. Call it at `next_deadline()`, after draining the sockets."""
-        self._backlog_s = 0.0
         self._wake(now)
+        self._backlog.ticked(now.mono, self._lag_s)
         for key in self._agenda.due(now.mono):
             _DUE[type(key)](self, now, key)
         return self._voice.take()
@@ -375,13 +371,12 @@ class Swim:
             self._reunion.begin(now)
             self._myself.begin(now)
             self.metadata.begin(now, self._known)
-        self._away_s, self._ran_at = now.mono - self._ran_at, now.mono
         deadline_at = self._agenda.next_deadline()
         self._lag_s = max(0.0, now.mono - deadline_at) if deadline_at is not None else 0.0
+        self._backlog.ran(now.mono, self._lag_s)
         self._detector.ran_late(self._lag_s)
         gap_s = pause_s(deadline_at, now.mono, self._options.pause_tolerance_s)
         if gap_s and not self._is_leaving:
-            self._backlog_s = self._away_s
             self._forgive(now, gap_s)
 
     def _forgive(self, now: Now, gap_s: float) -> None:

@@ -47,7 +47,7 @@ SAFETY: dict[str, str] = {
     "addresses": "datagrams go only to addresses that somebody has or had",
     "traffic_budget": "datagrams and bytes of a node within any second are below a bound that grows with the mesh",
     "rumour_bound": "a rumour is sent by a node at most as often as SWIM's lambda says",
-    "load_age": "no load figure looks younger than it is, time on the wire apart",
+    "load_age": "no load figure looks younger than it is, time on the wire and in an overrun queue apart",
     "load_life": "no load figure is of an earlier life than its owner's account",
     "stream_true": "the changes that followers of the view are told give the view that is",
     "no_resurrection": "a record once known deleted does not return within a life",

@@ -66,18 +66,13 @@ class Fault(Protocol):
         """Do it to a world; nothing if it makes no sense there now."""
 
 
-def later(world: "World", seconds: float, undo: Callable[[], None]) -> None:
-    """Undo something after so many seconds."""
-    world.at(world.time + seconds, undo)
+def later(world: "World", seconds: float, act: Callable[[], None]) -> None:
+    """Go on with a fault, or undo it, after so many seconds; healing undoes it instead and ends it (`recover`)."""
+    world.at(world.time + seconds, lambda: None if world.healed_at is not None else act())
 
 
 def lay(world: "World", fault: Fault, for_s: float, *rules: Rule) -> None:
-    """Put rules in force for a while, under a name of their own; what they hit counts for the fault.
-
-    Nothing happens once the mesh is healed: what comes in turns ends there.
-    """
-    if world.healed_at is not None:
-        return
+    """Put rules in force for a while, under a name of their own; what they hit counts for the fault."""
     kind = kind_of(fault)
     name = f"{kind} {sum(world.struck.values())} {world.events}"
     world.network.lay(name, *(attrs.evolve(rule, by=kind) for rule in rules))
@@ -103,9 +98,9 @@ class Strike:
 
 
 def plan(world: "World", strikes: tuple[Strike, ...]) -> None:
-    """Let faults strike at their times; each is counted and traced as it does."""
+    """Let faults strike at their times, until the mesh is healed; each is counted and traced as it does."""
     for strike in strikes:
-        world.at(strike.at, lambda fault=strike.fault: _strike(world, fault))
+        later(world, strike.at - world.time, lambda fault=strike.fault: _strike(world, fault))
 
 
 def _strike(world: "World", fault: Fault) -> None:
@@ -120,7 +115,7 @@ def recover(world: "World", core: tuple[str, ...]) -> None:
 
     As in TigerBeetle's VOPR: a core that is well must do well whatever becomes of the others. A copy of a
     node is taken away, as its operator would, and the original starts again; so does who was given wrong seeds,
-    who can be found by nobody, or is just leaving. From then on no fault starts anybody.
+    who can be found by nobody, or is just leaving. From then on no fault does anything, nor undoes it.
     """
     world.note("network", "healed")
     world.healed_at = world.time
@@ -158,11 +153,12 @@ def _mainland(hosts: list["Host"]) -> list["Host"]:
 
 
 def _knows(host: "Host", other: "Host") -> bool:
-    """Whether it will ask at the present address of the other."""
+    """Whether it will ask at the present address of the other, and by the id that answers there."""
     if other.address in host.seeds:
         return True
     rows = host.core.swim.members() if host.core is not None else ()
-    return any(row.address == other.address and row.liveness is not Liveness.LEFT for row in rows)
+    here = [row for row in rows if row.node == other.id and row.address == other.address]
+    return any(row.liveness is not Liveness.LEFT for row in here)
 
 
 def _is_lost(host: "Host") -> bool:
@@ -180,5 +176,5 @@ def _mend(host: "Host", seeds: tuple[Address, ...], apart: bool) -> None:
     if host.copied or lost or host.leaving:
         host.crash()
         host.astray, host.seeds = False, tuple(seed for seed in seeds if seed != host.address)
-    if host.core is None and (lost or not host.newcomer):
+    if host.core is None and (lost or not host.newcomer) and not host.is_copy:
         host.start()

@@ -159,6 +159,11 @@ class Host:
         """Whether its node runs, means to stay, and may still reach the others."""
         return self.core is not None and not self.paused and not self.leaving and not self.beyond
 
+    @property
+    def is_copy(self) -> bool:
+        """Whether it is a machine's copy, not the machine."""
+        return self.copied and self.newcomer
+
     def now(self) -> Now:
         """Return the node's clocks."""
         local = self.clock.local(self.world.time)
@@ -212,13 +217,15 @@ class Host:
             self.crash()
 
     def mend(self) -> None:
-        """Undo everything that faults have done to the machine, but for its clock's reading."""
+        """Undo everything that faults have done to the machine, but for its clock's reading and its frozen engines."""
         self.cost_s, self.sends_per_s, self.socket_bytes = 0.0, None, SOCKET_BYTES
         self.disk_full = False
         if self.seen_as is not None:
             self.world.network.hosts.pop(self.seen_as, None)
             self.seen_as = None
         self.clock.drift(self.world.time, 1.0)
+        for engine in self.engines.values():
+            engine.slowness = 1.0
 
     def crash(self, power: bool = False) -> None:
         """End the process at once. With `power` its machine goes too, and tells nobody."""
@@ -287,6 +294,11 @@ class Host:
     def waited_s(self) -> float:
         """Longest that anything waited for this life's process to run."""
         return self._loop.waited_s if self._loop is not None else 0.0
+
+    @property
+    def overrun_s(self) -> float:
+        """Longest that an input of this life waited through two ticks and more."""
+        return self._loop.overrun_s if self._loop is not None else 0.0
 
     def datagram(self, source: Address, data: bytes) -> bool:
         """Take a datagram into the socket; return whether there was a socket, and room."""

@@ -47,6 +47,8 @@ class Loop:
     """Whether the process is gone; nothing is taken then."""
     waited_s: float = attrs.field(init=False, default=0.0)
     """Longest that an input has waited here."""
+    overrun_s: float = attrs.field(init=False, default=0.0)
+    """Longest that an input has waited which the second tick before it left behind: a core cannot know of it."""
     _inbox: deque[tuple[float, Input]] = attrs.field(init=False, factory=deque)
     """When each came, and what it is."""
     _running: bool = attrs.field(init=False, default=False)
@@ -56,6 +58,8 @@ class Loop:
     _tick_at: float | None = attrs.field(init=False, default=None)
     """When a tick is planned."""
     _tick_due: bool = attrs.field(init=False, default=False)
+    _ticked: tuple[float, float] = attrs.field(init=False, default=(0.0, 0.0))
+    """When the last tick but one and the last were taken."""
 
     def give(self, take: Input) -> None:
         """Let an input wait for its turn, which may be now."""
@@ -88,11 +92,13 @@ class Loop:
 
     def _next(self) -> Input | None:
         if self._tick_due and (not self._inbox or self._drained >= DRAIN_MAX):
-            self._tick_due, self._drained = False, 0
+            self._tick_due, self._drained, self._ticked = False, 0, (self._ticked[1], self.time())
             return self.process.tick
         if not self._inbox:
             return None
         self._drained += 1
         came_at, take = self._inbox.popleft()
         self.waited_s = max(self.waited_s, self.time() - came_at)
+        if came_at < self._ticked[0]:
+            self.overrun_s = max(self.overrun_s, self.time() - came_at)
         return take

@@ -110,6 +110,11 @@ class Network:
         self._rules.pop(name, None)
         self._reconsider()
 
+    @property
+    def laid(self) -> tuple[str, ...]:
+        """The names of the rules in force."""
+        return tuple(self._rules)
+
     def heal(self) -> None:
         """Take back every rule."""
         self._rules.clear()

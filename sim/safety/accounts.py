@@ -55,7 +55,7 @@ class AccountCheck:
         self._own_word(host, new)
         if new.liveness is Liveness.SUSPECT:
             host.world.doubted.setdefault(new.identity, host.world.time)
-        if new.liveness is Liveness.DEAD and old is not None:
+        if new.liveness is Liveness.DEAD and old is not None and old.is_live:
             self._false_death(host, new)
         if new.liveness is Liveness.LEFT and (new.node, new.identity.generation) not in self._goodbyes:
             if old is not None:

@@ -198,7 +198,8 @@ class LoadCheck:
             return
         host.world.reach("load")
         world, period_s = host.world, host.core.swim.options.probe_period_s
-        unseen_s = 2 * period_s + len(world.hosts) * world.network.statistics.longest_s
+        overrun_s = max(each.overrun_s for each in world.hosts.values())
+        unseen_s = 2 * period_s + len(world.hosts) * world.network.statistics.longest_s + overrun_s
         true_s = world.time - measured_at
         if record.age_ms / 1000 < (true_s - unseen_s) * SLOWEST_CLOCK:
             object_to(

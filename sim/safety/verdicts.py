@@ -25,8 +25,8 @@ DEAF_EVIDENCE = ("refused", "alone", "two of us")
 class Judge:
     """What one life has believed so far."""
 
-    quarantined: dict[str, float] = attrs.Factory(dict)
-    """Since when, by node."""
+    quarantined: dict[str, tuple[float, int]] = attrs.Factory(dict)
+    """Since when and in which life, by node."""
     liveness: dict[str, Liveness] = attrs.Factory(dict)
 
 
@@ -54,15 +54,15 @@ class VerdictCheck:
     def _look(self, host: "Host", judge: Judge, row: Member, doubted: set[str]) -> None:
         was = judge.liveness.get(row.node)
         judge.liveness[row.node] = row.liveness
-        held = row.node in judge.quarantined or row.name in doubted
-        if row.liveness is Liveness.DEAD and was in (Liveness.ALIVE, Liveness.SUSPECT) and not held:
+        own = row.node in judge.quarantined or row.name in doubted
+        if row.liveness is Liveness.DEAD and was in (Liveness.ALIVE, Liveness.SUSPECT) and not own:
             object_to(
                 host, "death_cause", f"{row.name} is dead without a failed round or a lost link of our own"
             )
         if host.core.swim.is_quarantined(row.node):
-            judge.quarantined.setdefault(row.node, host.world.time)
-        elif (since := judge.quarantined.pop(row.node, None)) is not None and row.is_live:
-            self._lifted(host, row, since)
+            judge.quarantined.setdefault(row.node, (host.world.time, row.identity.generation))
+        elif (held := judge.quarantined.pop(row.node, None)) is not None and row.is_live:
+            self._lifted(host, row, *held)
 
     def _buried(self, host: "Host", judge: Judge, fields: dict[str, object]) -> None:
         name, needs_hearing = str(fields["name"]), fields["evidence"] not in DEAF_EVIDENCE
@@ -99,8 +99,12 @@ class VerdictCheck:
             message = f"{row.name} had {waited_s:.2f} s to refute, at least {least_s:.2f} s are due"
             object_to(host, "fair_trial", message)
 
-    def _lifted(self, host: "Host", row: Member, since: float) -> None:
+    def _lifted(self, host: "Host", row: Member, since: float, generation: int) -> None:
+        """Whoever was quarantined has spoken since, or begun another life: a quarantine is of one."""
         world = host.world
+        if row.identity.generation > generation:
+            world.reach("reborn")
+            return
         spoke_at = (
             max(subject.spoke_at for subject in world.lives[row.node]) if row.node in world.lives else 0.0
         )

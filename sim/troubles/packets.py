@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import attrs
 
-from sim.fault import Scene, kind_of, lay
+from sim.fault import Scene, kind_of, later, lay
 from sim.rule import Burst, Rule
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Garbage:
         for number in range(self.count):
             header = rng.choice((b"", b"\x01\x00", b"\x01\x00\x01"))
             data = header + rng.randbytes(rng.randrange(1, 1500))
-            world.at(world.time + number * 0.01, lambda data=data: self._arrive(world, data))
+            later(world, number * 0.01, lambda data=data: self._arrive(world, data))
 
     def _arrive(self, world: "World", data: bytes) -> None:
         if world[self.host].datagram(("192.0.2.66", 666), data):

@@ -19,8 +19,8 @@ STORM_MAX = 5
 
 
 def begin(world: "World", name: str) -> None:
-    """Start a host if it is down; who is down after the healing is so because the exam wants it."""
-    if world[name].core is None and world.healed_at is None:
+    """Start a host if it is down."""
+    if world[name].core is None:
         world[name].start()
 
 

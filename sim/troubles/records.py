@@ -9,7 +9,7 @@ from mesh.effects import Effect
 from mesh.errors import MeshError
 from mesh.now import Now
 from node.core import NodeCore
-from sim.fault import Scene, kind_of
+from sim.fault import Scene, kind_of, later
 from sim.stream import random_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class RecordStorm:
     def strike(self, world: "World") -> None:
         rng = random_of(self.seed, "records")
         for turn in range(max(1, int(self.for_s * self.per_s))):
-            world.at(world.time + turn / self.per_s, lambda: self._write(world, rng))
+            later(world, turn / self.per_s, lambda: self._write(world, rng))
 
     def _write(self, world: "World", rng: random.Random) -> None:
         host = rng.choice(list(world.hosts.values()))

@@ -229,6 +229,19 @@ def test_after_a_pause_of_our_own_nobody_is_judged() -> None:
     assert pair.one.lag_s == LAG_MAX_S
 
 
+def test_who_had_no_link_for_a_while_was_not_late_to_look_at_any() -> None:
+    pair = Pair()
+    pair.send()
+    pair.run(1)
+    pair.one.drop(B, "dead")
+    assert pair.one.next_deadline() is None
+    pair.now += 20
+    pair.wires.clear()
+    pair.send(2)
+    pair.run(1)
+    assert (pair.one.lag_s, pair.one.next_deadline() > pair.now) == (0.0, True)
+
+
 def test_a_peer_that_says_it_is_slow_is_given_time() -> None:
     pair = Pair()
     pair.send()

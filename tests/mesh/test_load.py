@@ -314,19 +314,40 @@ def gossip_of(sequence):
 
 
 @pytest.mark.parametrize("away_s", [0.2, 3.0])
-def test_what_is_read_late_counts_as_old_until_the_next_tick(away_s):
+def test_what_is_read_late_counts_as_old_until_a_tick_comes_on_time(away_s):
     """Short of what counts as a pause, too: a deadline that has passed shows that we were kept from running."""
     world = settled(2)
     core, now = world.core(1), world.instant(account(1).address)
-    core.tick(Now(core.next_deadline(), now.wall))
+    ticked = core.next_deadline()
+    core.tick(Now(ticked, now.wall))
     ran, late = core.next_deadline() - 0.001, core.next_deadline() + away_s
     core.receive(Now(ran, now.wall), gossip_of(1), account(2).address)
     for sequence in (2, 3):
         core.receive(Now(late, now.wall), gossip_of(sequence), account(2).address)
-        assert core.loads.get(Now(late, 0.0), f"{2:016x}").age_ms == pytest.approx(1000 * (late - ran), abs=2)
+        age_ms = core.loads.get(Now(late, 0.0), f"{2:016x}").age_ms
+        assert age_ms == pytest.approx(1000 * (late - ticked), abs=2)
     core.tick(Now(late, now.wall))
-    core.receive(Now(late, now.wall), gossip_of(4), account(2).address)
-    assert core.loads.get(Now(late, 0.0), f"{2:016x}").age_ms == 0
+    due = core.next_deadline()
+    core.tick(Now(due, now.wall))
+    core.receive(Now(due, now.wall), gossip_of(4), account(2).address)
+    assert core.loads.get(Now(due, 0.0), f"{2:016x}").age_ms == 0
+
+
+def test_what_waits_in_the_queue_of_a_busy_process_counts_as_old():
+    """It runs all the while, an input at a time, and comes late to its deadlines: each may be as old as the queue."""
+    world = settled(2)
+    core, now = world.core(1), world.instant(account(1).address)
+    began = core.next_deadline()
+    core.tick(Now(began, now.wall))
+    due = core.next_deadline()
+    for sequence in range(1, 200):
+        read = began + sequence * 0.01
+        core.receive(Now(read, now.wall), gossip_of(sequence), account(2).address)
+        if read > due + 0.02:
+            age_ms = core.loads.get(Now(read, 0.0), f"{2:016x}").age_ms
+            assert age_ms == pytest.approx(1000 * (read - began), abs=2), (
+                "it came just after the tick, perhaps"
+            )
 
 
 def test_a_timer_that_fires_before_the_sockets_are_read_makes_nothing_fresh():
