@@ -3,8 +3,8 @@
 Theory of operation. Three loops, the first two of which never give up:
 
     join     seeds are asked, with doubling and jittered waits, until one sends a snapshot
-    heal     one remembered dead member is pinged, and one seed that is no live member is asked to
-             let us in, at a rate that costs the whole mesh the same whatever its size: a member
+    heal     one remembered dead member is pinged, and one seed that is no live member, or in quarantine, is
+             asked to let us in, at a rate that costs the whole mesh the same whatever its size: a member
              that was only cut off answers, and refutes (the ping says that it is held dead)
     muster   a dead member is back in the same life: so it had only been cut off, and perhaps the other
              dead had too. Each live member pings those dead whose turn is its own rank, so that all are
@@ -83,13 +83,13 @@ class Reunion:
         if self._seeds:
             self._ask_seeds(now)
 
-    def due(self, now: Now, timer: ReunionTimer) -> None:
-        """A timer of ours has come due."""
+    def due(self, now: Now, timer: ReunionTimer, lost: Iterable[str] = ()) -> None:
+        """A timer of ours has come due; `lost` are the members that we have in quarantine."""
         match timer:
             case ReunionTimer.JOIN:
                 self._ask_seeds(now)
             case ReunionTimer.HEAL:
-                self._heal(now)
+                self._heal(now, frozenset(lost))
             case ReunionTimer.MUSTER:
                 self._muster(now)
             case _:
@@ -116,8 +116,11 @@ class Reunion:
             live = self._members.live
             self._voice.report("joined", through=source, members=live, attempts=self._attempts)
 
-    def _heal(self, now: Now) -> None:
-        """Ping one of the dead and ask one absent seed: either answers if it was only cut off."""
+    def _heal(self, now: Now, lost: frozenset[str]) -> None:
+        """Ping one of the dead and ask one absent seed: either answers if it was only cut off.
+
+        Where a member does not answer, another node may have its address by now, and know nothing of us.
+        """
         share = max(1.0, self._members.live / HEAL_SHARE)
         wait_s = self._options.heal_period_s * share * self._rng.uniform(0.75, 1.25)
         self._agenda.set(ReunionTimer.HEAL, now.mono + wait_s)
@@ -127,7 +130,7 @@ class Reunion:
         if dead:
             recent = dead[-HEAL_RECENT:] if self._rng.random() < 0.5 else dead
             self._ping(now, self._rng.choice(recent))
-        absent = self._absent_seeds()
+        absent = self._absent_seeds(lost)
         if absent and ReunionTimer.JOIN not in self._agenda:
             self._ask(now, self._rng.choice(absent))
 
@@ -157,6 +160,6 @@ class Reunion:
         assert me is not None, "a table always holds its owner"
         self._voice.say_rows(now, seed, Join(self._me), () if self._options.observer else (me,))
 
-    def _absent_seeds(self) -> list[Address]:
-        present = [row.address for row in self._members.all() if row.is_live]
+    def _absent_seeds(self, lost: frozenset[str]) -> list[Address]:
+        present = [row.address for row in self._members.all() if row.is_live and row.node not in lost]
         return [seed for seed in self._seeds if seed not in present]

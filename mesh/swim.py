@@ -350,7 +350,7 @@ class Swim:
         self.metadata.due(now, key, self._detector.quarantined)
 
     def _reunite(self, now: Now, key: ReunionTimer) -> None:
-        self._reunion.due(now, key)
+        self._reunion.due(now, key, self._detector.quarantined)
         self.metadata.sweep()
 
     def _tell_view(self, now: Now, _key: ViewTimer) -> None:
