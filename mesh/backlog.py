@@ -6,8 +6,8 @@ not: it was stopped, or works off a queue, an input at a time. Then each input c
 be. A tick that comes late may have been called with input still waiting (drivers drain within a bound), so the
 queue is older than it: it began at the tick before, which is all that the bound allows.
 
-Invariant: no input is older than `waited_s` says, while a tick leaves no more behind than a driver takes before the
-next; and a loop that is on time is told 0.
+Invariant: no input is older than `waited_s` says, while a tick on time leaves nothing behind and a late one no more
+than a driver takes before the next; and a loop that is on time is told 0.
 """
 
 import attrs

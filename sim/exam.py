@@ -28,6 +28,10 @@ dead and one to a seed that is nobody's, and what an odd period more of all thes
 MARGIN_S = 0.5
 """For engines that publish, links that open, and the step of `await_none`."""
 
+SETTLED_PERIODS = 2
+"""Probe periods in which each has asked each: who has just returned can open what the others seal by then. A goodbye
+is sent a few times within a gossip round or two; in that moment all of them would be lost."""
+
 TRIPS = 8
 """Smoothed round trips to which a direct timeout may come (SRTT + 4 * RTTVAR, after jitter)."""
 
@@ -77,6 +81,7 @@ def examine(world: "World") -> dict[str, float]:
     taken_s = {"news_spreads": _news(world, rng.choice(world.well))}
     mortal = rng.sample(world.well, 2)
     taken_s |= _death(world, mortal[0])
+    world.run_for(SETTLED_PERIODS * _options(world).probe_period_s)
     taken_s["leave_spreads"] = _leave(world, mortal[1])
     return taken_s
 

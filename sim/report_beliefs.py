@@ -70,11 +70,14 @@ class Views:
                 return False
         return True
 
+    def others(self, subject: str) -> dict[str, str]:
+        """Return what each other host that runs holds of a subject; what it holds of its own past is no judgement."""
+        held = self.held.get(subject, {})
+        return {who: state for who, state in held.items() if who != subject and who not in self.stopped}
+
     def count(self, subject: str, state: str) -> int:
-        """Return how many hold this of a subject."""
-        return sum(
-            held == state for who, held in self.held.get(subject, {}).items() if who not in self.stopped
-        )
+        """Return how many others hold this of a subject."""
+        return sum(held == state for held in self.others(subject).values())
 
     def totals(self) -> tuple[int, int, int]:
         """Return how many pairs hold each other quarantined, suspect and dead."""
@@ -84,11 +87,11 @@ class Views:
 
     def of(self, subject: str) -> tuple[str, str]:
         """Return (state, note) of a subject."""
-        views = [who for who in self.held.get(subject, {}) if who != subject and who not in self.stopped]
+        views = self.others(subject)
         if not views:
             return "unknown", ""
         dead, suspect = self.count(subject, "dead"), self.count(subject, "suspect")
-        out = len(self.quarantined.get(subject, set()) - self.stopped)
+        out = len(self.quarantined.get(subject, set()) & set(views))
         if dead:
             return ("dead everywhere" if dead == len(views) else "dead to some"), f"{dead} of {len(views)}"
         if suspect:
@@ -121,7 +124,12 @@ def _turn(
             done.append(Stretch(before[0], at, before[1], before[2]))
         open_[name] = (at, *now)
     else:
-        open_[name] = (before[0], before[1], max(before[2], now[1]))
+        open_[name] = (before[0], before[1], max(before[2], now[1], key=_held_by))
+
+
+def _held_by(note: str) -> int:
+    """How many hold it, by a note."""
+    return int(note.split()[0]) if note else 0
 
 
 def truths(journal: Journal, hosts: tuple[str, ...], end: float) -> dict[str, list[Stretch]]:

@@ -31,7 +31,7 @@ def test_trust_returns_catches_a_grudge(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_queues_empty_catches_rumours_that_are_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mesh.voice.sends_max", lambda *_: 10**6)
+    monkeypatch.setattr("mesh.voice.sends_max", lambda *_: 10**4)
     assert caught(KILL, requests=(), excused=("rumour_bound",)) == "queues_empty"
 
 

@@ -100,3 +100,16 @@ def test_a_hundred_nodes_under_loss_and_jitter_bury_the_five_that_died_and_nobod
     for name in names[10:60:10]:
         world[name].crash(power=True)
     assert agree(world, 6.0) > 0.5
+
+
+def test_who_knows_only_lives_that_are_gone_asks_its_seeds_again():
+    """All others have lost their directories: other ids are at their addresses now, and know nothing of it."""
+    world = World(3, checks=safety())
+    names = world.cluster(3)
+    world.run_for(3.0)
+    for name in names[:2]:
+        world[name].crash()
+        world[name].forget()
+        world[name].start()
+    world.run_until(lambda: not disagreement(world), within_s=10.0)
+    assert world["node-2"].core.swim.options.alone_s > 10.0, "nor had it given up the others for dead"

@@ -129,6 +129,57 @@ def test_beliefs_are_the_worst_that_anybody_holds_without_gaps():
     assert found[-1].end == 9.0
 
 
+def test_what_a_host_holds_of_its_own_past_is_no_judgement_of_it():
+    """Who has lost its directory, or is not the only one of its name, hears its old account like any other's."""
+    journal = Journal()
+    journal.events = [
+        Event(0.0, "a", "member", (), "c", "alive"),
+        Event(0.0, "b", "member", (), "c", "alive"),
+        Event(1.0, "c", "member", (), "c", "suspect"),
+        Event(1.0, "c", "quarantined", (), "c"),
+        Event(2.0, "a", "member", (), "c", "suspect"),
+        Event(3.0, "b", "member", (), "c", "suspect"),
+    ]
+    found = beliefs(journal, ("c",), 9.0)["c"]
+    assert [(stretch.begin, stretch.state, stretch.note) for stretch in found] == [
+        (0.0, "alive", ""),
+        (2.0, "suspected by some", "2 of 2"),
+    ]
+
+
+WHO = st.sampled_from("abcd")
+TOLD = st.one_of(
+    st.builds(
+        lambda who, subject, state: Event(0.0, who, "member", (), subject, state),
+        WHO,
+        WHO,
+        st.sampled_from(("alive", "suspect", "dead", "left")),
+    ),
+    st.builds(lambda who, subject: Event(0.0, who, "quarantined", (), subject), WHO, WHO),
+    st.builds(
+        lambda who, event: Event(0.0, who, event), WHO, st.sampled_from(("paused", "resumed", "crashed"))
+    ),
+)
+
+
+@given(st.lists(TOLD, max_size=30))
+def test_no_more_hold_something_than_there_are(told):
+    journal = Journal()
+    journal.events = [attrs.evolve(event, at=float(at)) for at, event in enumerate(told)]
+    for stretches in beliefs(journal, tuple("abcd"), 99.0).values():
+        for note in (stretch.note for stretch in stretches if stretch.note):
+            held, by = map(int, note.split(" of "))
+            assert 1 <= held <= by <= 3
+
+
+def test_the_note_of_a_stretch_is_of_its_worst_moment():
+    journal = Journal()
+    names = tuple(f"node-{index}" for index in range(11))
+    journal.events = [Event(0.0, name, "member", (), "c", "alive") for name in names]
+    journal.events += [Event(1.0 + at, name, "member", (), "c", "suspect") for at, name in enumerate(names)]
+    assert [stretch.note for stretch in beliefs(journal, ("c",), 99.0)["c"]] == ["", "11 of 11"]
+
+
 def test_what_a_crashed_observer_held_counts_no_more():
     journal = Journal()
     journal.events = [
