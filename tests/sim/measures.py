@@ -19,6 +19,10 @@ from mesh.suspicion import suspicion_timeout_s
 from mesh.swim_options import SwimOptions
 from sim.crowd import Crowd
 from sim.crowd_options import CrowdOptions
+from tests.sim.goodbyes import GOODBYES
+from tests.sim.judgements import JUDGEMENTS
+from tests.sim.tables import TABLES
+from tests.sim.timelines import TIMELINES
 
 LOCAL = SwimOptions.local()
 DEAD, SUSPECT, ALIVE, LEFT = Liveness.DEAD, Liveness.SUSPECT, Liveness.ALIVE, Liveness.LEFT
@@ -376,7 +380,7 @@ MEASURES: dict[str, Callable[[], str]] = {
         verdicts_explained, spared_explained, traffic_makes_us_ask, refusal_is_proof, patience_formula, one_nack_short,
         unhealthy_by_doubt, identities, one_of_two_accounts, heal_rate, seeds_return, forgotten_by_all,
         leavers_are_done, probes_at_once, helpers_help, pauses_are_forgiven, rotas_reach_all, sampling_is_fair,
-        tables_agree_with_themselves,
+        tables_agree_with_themselves, *GOODBYES, *TIMELINES, *JUDGEMENTS, *TABLES,
     )
 }  # fmt: skip
 """By name."""

@@ -26,8 +26,8 @@ from tests.sim.stories import STORIES, story
 MODULES = tuple(
     f"mesh.{name}"
     for name in (
-        "beliefs cases detector gossip health identity member members probe reception reunion rota suspicion swim"
-        " voice"
+        "beliefs cases credit detector goodbye gossip health identity inquest loss member members myself probe "
+        "reception reunion rota suspicion swim trust turns voice"
     ).split()
 )
 """The cores that decide about membership."""
@@ -133,12 +133,14 @@ class Hunt:
     names: list[str]
     found: dict[str, Found] = attrs.Factory(dict)
 
-    def load(self) -> None:
-        """Take up what an earlier hunt has found."""
+    def load(self, again: bool = False) -> None:
+        """Take up what an earlier hunt has found; those that it did not find too, unless they are hunted again."""
         if self.file.exists():
             for line in self.file.read_text().splitlines():
                 known = Found(**json.loads(line))
-                self.found[known.mutant] = known
+                self.found.pop(known.mutant, None)
+                if known.check or not again:
+                    self.found[known.mutant] = known
 
     def go(self, everybody: list[Mutant], until: float) -> None:
         """Hunt those who are not found yet; give up at a time."""
@@ -168,20 +170,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parse.add_argument(
         "--file", type=Path, default=Path("build/mutants.jsonl"), help="where findings are kept"
     )
+    parse.add_argument("--draw", default="", help="name of the sample; each name draws another")
+    parse.add_argument("--share", type=float, default=SHARE, help="share of all mutants in the sample, 0 to 1")
+    parse.add_argument("--measures", action="store_true", help="run measures alone: no stories, no seeds")
+    parse.add_argument("--again", action="store_true", help="hunt those anew that were not found")
     parse.add_argument("--list", action="store_true", help="only name the mutants")
     arguments = parse.parse_args(argv)
-    everybody = mutants(MODULES, SHARE)
+    everybody = mutants(MODULES, arguments.share, arguments.draw)
     if arguments.list:
         print("\n".join(f"{mutant.name:60} {mutant.line}" for mutant in everybody))
         return 0
     os.nice(10)
     arguments.file.parent.mkdir(parents=True, exist_ok=True)
-    names = [*MEASURES, *STORIES, *map(str, range(arguments.seeds))]
+    names = [*MEASURES] if arguments.measures else [*MEASURES, *STORIES, *map(str, range(arguments.seeds))]
     hunting = Hunt(
         arguments.file,
         [name for name in names[:SOUND] if not apart(lambda name=name: outcome(name))] + names[SOUND:],
     )
-    hunting.load()
+    hunting.load(arguments.again)
     hunting.go(everybody, time.time() + arguments.minutes * 60)
     counted = [m for m in everybody if m.name not in EQUIVALENT and m.name in hunting.found]
     caught = [m for m in counted if hunting.found[m.name].check]

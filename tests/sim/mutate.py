@@ -27,7 +27,18 @@ TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Is: ast.IsNot,
     ast.IsNot: ast.Is,
 }
-"""What each comparison becomes."""
+"""What each comparison becomes at its bound."""
+
+REVERSED: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.GtE,
+    ast.LtE: ast.Gt,
+    ast.Gt: ast.LtE,
+    ast.GtE: ast.Lt,
+}
+"""What each comparison of sizes becomes beyond its bound."""
+
+OTHER_END = {"min": "max", "max": "min", "any": "all", "all": "any", "floor": "ceil", "ceil": "floor"}
+"""Functions that stand for each other."""
 
 
 TOLD = ("_tally.", ".report(", "assert", "rounds_started", "rounds_failed", "event =", "_out.append(Report")
@@ -53,13 +64,17 @@ class Mutant:
         return f"{self.module}:{self.function}:{self.kind}:{self.place}"
 
 
-def mutants(modules: tuple[str, ...], share: float) -> list[Mutant]:
-    """Return a sample of all mutants of these modules, about `share` of them, in the order of the source."""
+def mutants(modules: tuple[str, ...], share: float, draw: str = "") -> list[Mutant]:
+    """Return a sample of all mutants of these modules, about `share` of them, in the order of the source.
+
+    `draw` names the sample: each name gives another.
+    """
     found = [mutant for module in modules for mutant in _of_module(module)]
-    return [mutant for mutant in found if _draw(mutant.name) < share]
+    return [mutant for mutant in found if _place(draw + mutant.name) < share]
 
 
-def _draw(name: str) -> float:
+def _place(name: str) -> float:
+    """Where a name falls between 0 and 1."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") / 2**64
 
 
@@ -88,43 +103,97 @@ def _sites(function: ast.FunctionDef) -> Iterator[tuple[str, int, ast.AST]]:
     counts: dict[str, int] = {}
     for statement in function.body:
         for node in ast.walk(statement):
-            kind = _kind(node)
-            if kind:
+            for kind in _kinds(node):
                 counts[kind] = counts.get(kind, -1) + 1
                 yield kind, counts[kind], node
 
 
-def _kind(node: ast.AST) -> str:
+def _kinds(node: ast.AST) -> Iterator[str]:
+    """Yield what can be done to a node."""
     match node:
         case ast.Compare(ops=[op]) if type(op) in TURNED:
-            return "compare"
+            yield "compare"
+            if type(op) in REVERSED:
+                yield "reverse"
         case ast.BoolOp():
-            return "and_or"
+            yield "and_or"
         case ast.If():
-            return "condition"
+            yield "condition"
+        case ast.IfExp():
+            yield "choice"
+        case ast.UnaryOp(op=ast.Not()):
+            yield "not"
         case ast.Expr(value=ast.Call()):
-            return "drop"
-        case ast.Constant(value=value) if type(value) in (int, float) and value:
-            return "number"
+            yield "drop"
+        case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]) | ast.AugAssign() | ast.Delete():
+            yield "forget"
+        case ast.Return(value=None) | ast.Continue() | ast.Break():
+            yield "go_on"
+        case ast.Constant(value=value) if type(value) in (int, float):
+            yield "number" if value else "zero"
+        case ast.Constant(value=bool()):
+            yield "flag"
         case ast.BinOp(op=ast.Add() | ast.Sub()):
-            return "plus_minus"
-    return ""
+            yield "plus_minus"
+        case ast.BinOp(op=ast.Mult() | ast.Div()):
+            yield "times"
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            if name in OTHER_END:
+                yield "other_end"
+            elif _is_swappable(node.args):
+                yield "swap"
 
 
-def _change(node: ast.AST) -> None:
-    match node:
-        case ast.Compare(ops=[op]):
-            node.ops = [TURNED[type(op)]()]
-        case ast.BoolOp():
+def _is_swappable(given: list[ast.expr]) -> bool:
+    """Whether the first two may be mistaken for each other; time and constants hardly are."""
+    if len(given) < 2 or any(isinstance(value, ast.Starred | ast.Constant) for value in given[:2]):
+        return False
+    return not (isinstance(given[0], ast.Name) and given[0].id == "now")
+
+
+def _change(kind: str, node: ast.AST) -> None:
+    match kind:
+        case "compare":
+            node.ops = [TURNED[type(node.ops[0])]()]
+        case "reverse":
+            node.ops = [REVERSED[type(node.ops[0])]()]
+        case "and_or":
             node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-        case ast.If():
+        case "condition" | "choice":
             node.test = ast.UnaryOp(ast.Not(), node.test)
-        case ast.Expr():
+        case "not":
+            node.op = ast.UAdd()
+            node.operand = ast.Call(ast.Name("bool", ast.Load()), [node.operand], [])
+        case "drop":
             node.value = ast.Constant(None)
-        case ast.Constant():
+        case "number":
             node.value = node.value * 2 if isinstance(node.value, float) else node.value + 1
-        case ast.BinOp():
+        case "zero":
+            node.value += 1
+        case "flag":
+            node.value = not node.value
+        case "plus_minus":
             node.op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
+        case "times":
+            node.op = ast.Div() if isinstance(node.op, ast.Mult) else ast.Mult()
+        case "other_end":
+            if isinstance(node.func, ast.Name):
+                node.func.id = OTHER_END[node.func.id]
+            else:
+                node.func.attr = OTHER_END[node.func.attr]
+        case "swap":
+            node.args[0], node.args[1] = node.args[1], node.args[0]
+
+
+class _Without(ast.NodeTransformer):
+    """Puts nothing in the place of one statement."""
+
+    def __init__(self, gone: ast.AST) -> None:
+        self.gone = gone
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """Keep all but one."""
+        return ast.Pass() if node is self.gone else self.generic_visit(node)
 
 
 def apply(mutant: Mutant) -> None:
@@ -133,7 +202,11 @@ def apply(mutant: Mutant) -> None:
     tree = copy.deepcopy(ast.parse(inspect.getsource(module)))
     function = dict(_functions(tree))[mutant.function]
     sites = {(kind, place): node for kind, place, node in _sites(function)}
-    _change(sites[mutant.kind, mutant.place])
+    site = sites[mutant.kind, mutant.place]
+    if mutant.kind in ("forget", "go_on"):
+        _Without(site).visit(tree)
+    else:
+        _change(mutant.kind, site)
     ast.fix_missing_locations(tree)
     changed = _code(compile(tree, mutant.module, "exec"), mutant.function.split("."))
     held = module
