@@ -19,10 +19,13 @@ from mesh.suspicion import suspicion_timeout_s
 from mesh.swim_options import SwimOptions
 from sim.crowd import Crowd
 from sim.crowd_options import CrowdOptions
-from tests.sim.goodbyes import GOODBYES
-from tests.sim.judgements import JUDGEMENTS
-from tests.sim.tables import TABLES
-from tests.sim.timelines import TIMELINES
+from tests.sim.measured.goodbyes import GOODBYES
+from tests.sim.measured.judgements import JUDGEMENTS
+from tests.sim.measured.patience import PATIENCE
+from tests.sim.measured.returns import RETURNS
+from tests.sim.measured.selves import SELVES
+from tests.sim.measured.tables import TABLES
+from tests.sim.measured.timelines import TIMELINES
 
 LOCAL = SwimOptions.local()
 DEAD, SUSPECT, ALIVE, LEFT = Liveness.DEAD, Liveness.SUSPECT, Liveness.ALIVE, Liveness.LEFT
@@ -380,7 +383,7 @@ MEASURES: dict[str, Callable[[], str]] = {
         verdicts_explained, spared_explained, traffic_makes_us_ask, refusal_is_proof, patience_formula, one_nack_short,
         unhealthy_by_doubt, identities, one_of_two_accounts, heal_rate, seeds_return, forgotten_by_all,
         leavers_are_done, probes_at_once, helpers_help, pauses_are_forgiven, rotas_reach_all, sampling_is_fair,
-        tables_agree_with_themselves, *GOODBYES, *TIMELINES, *JUDGEMENTS, *TABLES,
+        tables_agree_with_themselves, *GOODBYES, *TIMELINES, *JUDGEMENTS, *TABLES, *SELVES, *PATIENCE, *RETURNS,
     )
 }  # fmt: skip
 """By name."""

@@ -44,11 +44,20 @@ SOUND = len(MEASURES) + len(STORIES)
 
 INSTANT = "differs at one instant of a continuous clock, which no deadline hits"
 SAME_LAW = "both branches draw the same members with the same chances; only the cost differs"
+COMMUTES = "the order of two accounts that are merged does not matter: `one_of_two_accounts` holds it"
+LENGTHS = "two lists of one length; the flag is an assertion about ourselves"
+AT_ITS_BOUND = "16 doublings or 17, the probation is at its bound after five"
 
 EQUIVALENT: dict[str, str] = {
+    "mesh.goodbye:Goodbye.told_again:swap:0": COMMUTES,
     "mesh.health:pause_s:compare:1": INSTANT,
+    "mesh.members:Members.between:flag:0": LENGTHS,
     "mesh.members:Members.sample:condition:0": SAME_LAW,
     "mesh.members:Members.sample:compare:0": SAME_LAW,
+    "mesh.myself:Myself._clash:compare:2": INSTANT,
+    "mesh.myself:Myself.seen:compare:1": INSTANT,
+    "mesh.trust:Trust._sentence_s:compare:2": INSTANT,
+    "mesh.trust:Trust._sentence_s:number:1": AT_ITS_BOUND,
 }
 """Mutants that behave as the original does, and why."""
 
@@ -171,7 +180,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--file", type=Path, default=Path("build/mutants.jsonl"), help="where findings are kept"
     )
     parse.add_argument("--draw", default="", help="name of the sample; each name draws another")
-    parse.add_argument("--share", type=float, default=SHARE, help="share of all mutants in the sample, 0 to 1")
+    parse.add_argument(
+        "--share", type=float, default=SHARE, help="share of all mutants in the sample, 0 to 1"
+    )
     parse.add_argument("--measures", action="store_true", help="run measures alone: no stories, no seeds")
     parse.add_argument("--again", action="store_true", help="hunt those anew that were not found")
     parse.add_argument("--list", action="store_true", help="only name the mutants")

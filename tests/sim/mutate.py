@@ -11,7 +11,8 @@ import hashlib
 import importlib
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import attrs
 
@@ -110,6 +111,12 @@ def _sites(function: ast.FunctionDef) -> Iterator[tuple[str, int, ast.AST]]:
 
 def _kinds(node: ast.AST) -> Iterator[str]:
     """Yield what can be done to a node."""
+    yield from _of_conditions(node)
+    yield from _of_statements(node)
+    yield from _of_values(node)
+
+
+def _of_conditions(node: ast.AST) -> Iterator[str]:
     match node:
         case ast.Compare(ops=[op]) if type(op) in TURNED:
             yield "compare"
@@ -123,12 +130,20 @@ def _kinds(node: ast.AST) -> Iterator[str]:
             yield "choice"
         case ast.UnaryOp(op=ast.Not()):
             yield "not"
+
+
+def _of_statements(node: ast.AST) -> Iterator[str]:
+    match node:
         case ast.Expr(value=ast.Call()):
             yield "drop"
         case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]) | ast.AugAssign() | ast.Delete():
             yield "forget"
         case ast.Return(value=None) | ast.Continue() | ast.Break():
             yield "go_on"
+
+
+def _of_values(node: ast.AST) -> Iterator[str]:
+    match node:
         case ast.Constant(value=value) if type(value) in (int, float):
             yield "number" if value else "zero"
         case ast.Constant(value=bool()):
@@ -137,11 +152,10 @@ def _kinds(node: ast.AST) -> Iterator[str]:
             yield "plus_minus"
         case ast.BinOp(op=ast.Mult() | ast.Div()):
             yield "times"
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
-            if name in OTHER_END:
-                yield "other_end"
-            elif _is_swappable(node.args):
-                yield "swap"
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in OTHER_END:
+            yield "other_end"
+        case ast.Call() if _is_swappable(node.args):
+            yield "swap"
 
 
 def _is_swappable(given: list[ast.expr]) -> bool:
@@ -151,38 +165,74 @@ def _is_swappable(given: list[ast.expr]) -> bool:
     return not (isinstance(given[0], ast.Name) and given[0].id == "now")
 
 
-def _change(kind: str, node: ast.AST) -> None:
-    match kind:
-        case "compare":
-            node.ops = [TURNED[type(node.ops[0])]()]
-        case "reverse":
-            node.ops = [REVERSED[type(node.ops[0])]()]
-        case "and_or":
-            node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-        case "condition" | "choice":
-            node.test = ast.UnaryOp(ast.Not(), node.test)
-        case "not":
-            node.op = ast.UAdd()
-            node.operand = ast.Call(ast.Name("bool", ast.Load()), [node.operand], [])
-        case "drop":
-            node.value = ast.Constant(None)
-        case "number":
-            node.value = node.value * 2 if isinstance(node.value, float) else node.value + 1
-        case "zero":
-            node.value += 1
-        case "flag":
-            node.value = not node.value
-        case "plus_minus":
-            node.op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
-        case "times":
-            node.op = ast.Div() if isinstance(node.op, ast.Mult) else ast.Mult()
-        case "other_end":
-            if isinstance(node.func, ast.Name):
-                node.func.id = OTHER_END[node.func.id]
-            else:
-                node.func.attr = OTHER_END[node.func.attr]
-        case "swap":
-            node.args[0], node.args[1] = node.args[1], node.args[0]
+def _turn(node: ast.Compare) -> None:
+    node.ops = [TURNED[type(node.ops[0])]()]
+
+
+def _reverse(node: ast.Compare) -> None:
+    node.ops = [REVERSED[type(node.ops[0])]()]
+
+
+def _and_or(node: ast.BoolOp) -> None:
+    node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+
+
+def _negate(node: ast.If | ast.IfExp) -> None:
+    node.test = ast.UnaryOp(ast.Not(), node.test)
+
+
+def _affirm(node: ast.UnaryOp) -> None:
+    node.op, node.operand = ast.UAdd(), ast.Call(ast.Name("bool", ast.Load()), [node.operand], [])
+
+
+def _drop(node: ast.Expr) -> None:
+    node.value = ast.Constant(None)
+
+
+def _raise(node: ast.Constant) -> None:
+    node.value = node.value * 2 if isinstance(node.value, float) and node.value else node.value + 1
+
+
+def _flag(node: ast.Constant) -> None:
+    node.value = not node.value
+
+
+def _plus_minus(node: ast.BinOp) -> None:
+    node.op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
+
+
+def _times(node: ast.BinOp) -> None:
+    node.op = ast.Div() if isinstance(node.op, ast.Mult) else ast.Mult()
+
+
+def _other_end(node: ast.Call) -> None:
+    if isinstance(node.func, ast.Name):
+        node.func.id = OTHER_END[node.func.id]
+    else:
+        node.func.attr = OTHER_END[node.func.attr]
+
+
+def _swap(node: ast.Call) -> None:
+    node.args[0], node.args[1] = node.args[1], node.args[0]
+
+
+CHANGES: dict[str, Callable[[Any], None]] = {
+    "compare": _turn,
+    "reverse": _reverse,
+    "and_or": _and_or,
+    "condition": _negate,
+    "choice": _negate,
+    "not": _affirm,
+    "drop": _drop,
+    "number": _raise,
+    "zero": _raise,
+    "flag": _flag,
+    "plus_minus": _plus_minus,
+    "times": _times,
+    "other_end": _other_end,
+    "swap": _swap,
+}
+"""What each kind of mutant does to its node; of the other kinds, the statement is left out."""
 
 
 class _Without(ast.NodeTransformer):
@@ -203,10 +253,10 @@ def apply(mutant: Mutant) -> None:
     function = dict(_functions(tree))[mutant.function]
     sites = {(kind, place): node for kind, place, node in _sites(function)}
     site = sites[mutant.kind, mutant.place]
-    if mutant.kind in ("forget", "go_on"):
-        _Without(site).visit(tree)
+    if mutant.kind in CHANGES:
+        CHANGES[mutant.kind](site)
     else:
-        _change(mutant.kind, site)
+        _Without(site).visit(tree)
     ast.fix_missing_locations(tree)
     changed = _code(compile(tree, mutant.module, "exec"), mutant.function.split("."))
     held = module

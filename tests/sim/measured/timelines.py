@@ -1,5 +1,6 @@
 """Measures of rounds and deaths: each packet of them is due at a moment that follows from the options alone."""
 
+import itertools
 import math
 
 import attrs
@@ -7,13 +8,25 @@ import attrs
 from mesh.detector import NACK_SHARE
 from mesh.facts import QuarantineLifted
 from mesh.member import Liveness
-from mesh.messages import Ack, Gossip, Nack, Ping, PingRequest
+from mesh.messages import Ack, Nack, Ping, PingRequest
 from mesh.rota import moment as turn_at
 from mesh.why import RoundSummary, Verdict
 from sim.crowd import Crowd
 from sim.peer import EPOCH_S
 from sim.rule import Rule
-from tests.sim.wire import LOCAL, TRIP_S, Said, Wire, after_echo, close, even, lone, moment, reports, row, told
+from tests.sim.measured.wire import (
+    LOCAL,
+    TRIP_S,
+    Said,
+    Wire,
+    after_echo,
+    close,
+    even,
+    lone,
+    moment,
+    row,
+    told,
+)
 
 ALIVE, SUSPECT, DEAD = Liveness.ALIVE, Liveness.SUSPECT, Liveness.DEAD
 VERDICT_S, PERIOD_S, TIMEOUT_S = LOCAL.verdict_min_s, LOCAL.probe_period_s, LOCAL.probe_timeout_min_s
@@ -35,9 +48,13 @@ def still_mesh_is_a_timetable() -> str:
         for rank in range(6)
     ]
     pings, acks = wire.of(Ping), wire.of(Ack)
-    if len(wire.all) != len(pings) + len(acks) or any(said.packet.updates or said.reliable for said in wire.all):
+    if len(wire.all) != len(pings) + len(acks) or any(
+        said.packet.updates or said.reliable for said in wire.all
+    ):
         return "something else than pings and acks is sent"
-    if [(round(said.at, 6), crowd.node(said.to)) for said in pings] != [(round(at, 6), node) for at, node in due]:
+    if [(round(said.at, 6), crowd.node(said.to)) for said in pings] != [
+        (round(at, 6), node) for at, node in due
+    ]:
         return "members are not pinged once a period, in order"
     if len({(said.by, said.to) for said in pings}) != 30:
         return "in a block of periods each pair has not had its turn once"
@@ -56,7 +73,7 @@ def round_robin_is_fair() -> str:
     crowd.run_for(16 * PERIOD_S)
     for index in range(1, 6):
         pings = wire.of(Ping, by=index)
-        gaps = {round(b.at - a.at, 6) for a, b in zip(pings, pings[1:], strict=False)}
+        gaps = {round(b.at - a.at, 6) for a, b in itertools.pairwise(pings)}
         if gaps != {PERIOD_S}:
             return f"it pings every {gaps} s"
         turns = [said.to for said in pings]
@@ -77,7 +94,7 @@ def unwell_take_fewer_turns() -> str:
     wire = Wire(crowd)
     crowd.run_for(14 * PERIOD_S)
     turns = [math.floor((EPOCH_S + ping.at) / PERIOD_S) for ping in wire.of(Ping, by=5)]
-    waits = [later - turn for turn, later in zip(turns, turns[1:], strict=False)]
+    waits = [later - turn for turn, later in itertools.pairwise(turns)]
     if waits != [4, 3, 2, 1, 1, 1, 1]:
         return f"turns after {waits} periods"
     return "" if crowd.core(5).statistics().health == 0 else "answers do not make it well"
@@ -93,7 +110,7 @@ def _crashed(count: int = 5, **more: object) -> tuple[Crowd, Wire, Said]:
 
 
 def first_round() -> str:
-    """A round: a ping; at the timeout three helpers and one ping over TCP; nacks; at the verdict a quarantine, a doubt."""
+    """A round: a ping; at the timeout helpers and TCP; nacks; at the verdict a quarantine and a doubt."""
     crowd, wire, ping = _crashed()
     by, node = ping.by, crowd.node(5)
     crowd.run_for(VERDICT_S + TIMEOUT_S)
@@ -101,7 +118,9 @@ def first_round() -> str:
     patience_ms = round((VERDICT_S - TIMEOUT_S) * 1000)
     if sorted(said.to for said in asks) != [index for index in range(1, 5) if index != by]:
         return f"{[said.to for said in asks]} are asked to help"
-    if any(not close(said.at, ping.at + TIMEOUT_S) or said.message.timeout_ms != patience_ms for said in asks):
+    if any(
+        not close(said.at, ping.at + TIMEOUT_S) or said.message.timeout_ms != patience_ms for said in asks
+    ):
         return "helpers are asked at another time, or for another time"
     links = [said for said in wire.of(Ping, by=by, to=5) if said.reliable]
     if len(links) != 1 or not close(links[0].at, ping.at + TIMEOUT_S):
@@ -117,9 +136,15 @@ def first_round() -> str:
         return f"it is in doubt from {moment(crowd, by, 5, SUSPECT)}"
     core = crowd.core(by)
     helpers = tuple(crowd.node(said.to) for said in asks)
-    loss = 1 / 12 * (11 / 12) ** len([a for a in wire.of(Ack, to=by, since=ping.at) if a.at < ping.at + VERDICT_S])
+    loss = (
+        1
+        / 12
+        * (11 / 12) ** len([a for a in wire.of(Ack, to=by, since=ping.at) if a.at < ping.at + VERDICT_S])
+    )
     summary = RoundSummary("failed", 1, helpers, helpers, "silent", TIMEOUT_S, VERDICT_S)
-    for verdict, why in zip(core.explain(node), (("quarantined", "no answer"), ("suspect", "our round failed")), strict=True):
+    for verdict, why in zip(
+        core.explain(node), (("quarantined", "no answer"), ("suspect", "our round failed")), strict=True
+    ):
         if (verdict.verdict, verdict.reason) != why or not _is_honest(verdict, summary, loss):
             return f"it explains {verdict}"
     return "" if core.statistics().health == 0 else "all helpers heard us, and it blames itself"
@@ -129,7 +154,9 @@ def _is_honest(verdict: Verdict, summary: RoundSummary, loss: float) -> bool:
     known = verdict.round is not None and set(verdict.round.nackers) == set(summary.nackers)
     same = known and attrs.evolve(verdict.round, nackers=()) == attrs.evolve(summary, nackers=())
     measured = verdict.round_trip_s is not None and close(verdict.round_trip_s, 2 * TRIP_S)
-    return bool(same and measured and verdict.health == 0 and close(verdict.loss, loss, 1e-4) and verdict.lag_s == 0)
+    return bool(
+        same and measured and verdict.health == 0 and close(verdict.loss, loss, 1e-4) and verdict.lag_s == 0
+    )
 
 
 def doubt_is_looked_into() -> str:
@@ -178,7 +205,7 @@ def death_has_its_time() -> str:
 
 
 def patience_follows_round_trips() -> str:
-    """Patience is the measured round trip and four times its variation (RFC 6298), within its bounds, from the first ping."""
+    """Patience is the round trip and four times its variation (RFC 6298), within bounds, from the first ping."""
     crowd, core = lone(2, run_s=0.0), None
     wire, smoothed_s, variation_s = Wire(crowd), None, 0.0
     for turn, more_s in enumerate((0.05, 0.05, 0.12, 0.01, 0.01, 0.15, *[0.0] * 20)):
@@ -190,8 +217,12 @@ def patience_follows_round_trips() -> str:
         timeout_s = min(LOCAL.probe_timeout_max_s, max(LOCAL.probe_timeout_min_s, wanted_s))
         crowd.run_for(sample_s + TRIP_S)
         links = [said.at for said in wire.of(Ping, by=1, since=ping.at) if said.reliable]
-        if [round(at - ping.at, 6) for at in links] != ([round(timeout_s, 6)] if timeout_s < sample_s else []):
-            return f"ping {turn}: its patience was not {timeout_s} s, as it asked by link at {links}, {ping.at}"
+        if [round(at - ping.at, 6) for at in links] != (
+            [round(timeout_s, 6)] if timeout_s < sample_s else []
+        ):
+            return (
+                f"ping {turn}: its patience was not {timeout_s} s, as it asked by link at {links}, {ping.at}"
+            )
         if smoothed_s is None:
             smoothed_s, variation_s = sample_s, sample_s / 2
         else:
@@ -204,7 +235,7 @@ def patience_follows_round_trips() -> str:
 
 
 def one_way() -> str:
-    """Who answers helpers and not us is quarantined at the verdict, no suspect, asked each period, and back by one echo."""
+    """Who answers helpers and not us is quarantined, no suspect, asked each period, and back by one echo."""
     crowd, node = lone(5), ""
     node = crowd.node(5)
     crowd.cut((5,), (1,), both_ways=False)
@@ -227,7 +258,9 @@ def one_way() -> str:
         return f"it was asked {len(asked)} times in 3 s"
     crowd.heal()
     crowd.run_for(PERIOD_S + 4 * TRIP_S)
-    lifted = [(when, out.node) for when, who, out in crowd.log if who == 1 and isinstance(out, QuarantineLifted)]
+    lifted = [
+        (when, out.node) for when, who, out in crowd.log if who == 1 and isinstance(out, QuarantineLifted)
+    ]
     pings = [ping.at + 2 * TRIP_S for ping in wire.of(Ping, by=1, to=5)]
     if [who for _, who in lifted] != [node] or not any(close(lifted[0][0], ping) for ping in pings):
         return f"trusted again {lifted}"
@@ -255,11 +288,21 @@ def lossy_rounds_ask_more() -> str:
         return f"in doubt after {doubted - at}"
     least = crowd.core(1)._beliefs._cases[crowd.node(5)].min_s
     share = crowd.core(1).statistics().loss
-    return "" if close(least, PERIOD_S / (1 - share), 1e-3) else f"it has {least} s to refute at a loss of {share}"
+    return (
+        ""
+        if close(least, PERIOD_S / (1 - share), 1e-3)
+        else f"it has {least} s to refute at a loss of {share}"
+    )
 
 
 TIMELINES = (
-    still_mesh_is_a_timetable, round_robin_is_fair, unwell_take_fewer_turns, first_round, doubt_is_looked_into,
-    death_has_its_time,patience_follows_round_trips, one_way, lossy_rounds_ask_more,
-   
+    still_mesh_is_a_timetable,
+    round_robin_is_fair,
+    unwell_take_fewer_turns,
+    first_round,
+    doubt_is_looked_into,
+    death_has_its_time,
+    patience_follows_round_trips,
+    one_way,
+    lossy_rounds_ask_more,
 )

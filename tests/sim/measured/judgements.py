@@ -2,16 +2,25 @@
 
 import attrs
 
-from mesh import codec
 from mesh.credit import ACCUSERS_MAX, Credit
-from mesh.facts import Quarantined, QuarantineLifted
 from mesh.inquest import Stage
 from mesh.loss import LossMeter
 from mesh.member import Liveness
-from mesh.messages import Ack, Gossip, Nack, Ping, PingRequest
-from mesh.trust import Trust, TrustOptions
+from mesh.messages import Ping
+from mesh.trust import PAST_MAX, Trust, TrustOptions
 from sim.crowd import Crowd
-from tests.sim.wire import LOCAL, TRIP_S, Wire, after_echo, close, even, lone, moment, reports, row, told
+from tests.sim.measured.wire import (
+    LOCAL,
+    TRIP_S,
+    Wire,
+    after_echo,
+    close,
+    lone,
+    moment,
+    reports,
+    row,
+    told,
+)
 
 ALIVE, SUSPECT, DEAD, LEFT = Liveness.ALIVE, Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT
 VERDICT_S, PERIOD_S = LOCAL.verdict_min_s, LOCAL.probe_period_s
@@ -66,7 +75,9 @@ def pause_gives_time_back() -> str:
         died = moment(crowd, 1, 6, DEAD)
         if not _prompt(died, due):
             return f"dead at {died}, due at {due}"
-        if [fields["gap_s"] for _, fields in reports(crowd, 1, "paused")] != [round(at + before_s + 10 - deadline_at, 3)]:
+        if [fields["gap_s"] for _, fields in reports(crowd, 1, "paused")] != [
+            round(at + before_s + 10 - deadline_at, 3)
+        ]:
             return "the operator is not told how long it was away"
     return ""
 
@@ -77,7 +88,7 @@ def lost_input_puts_off() -> str:
         crowd = lone(6)
         at = _doubted(crowd, 6, 3, 4)
         for _ in range(losses):
-            crowd.run_until(lambda: _stage(crowd, 6) is Stage.HEAR or crowd.sees(1, 6) is DEAD, 5.0)
+            _until_proof(crowd, 6)
             crowd.call(1, "lost_input", 3)
             crowd.run_for(0.01 if crowd.sees(1, 6) is not DEAD else 0.0)
         crowd.run_for(4.0)
@@ -88,6 +99,11 @@ def lost_input_puts_off() -> str:
         if losses <= 2 and _stage(crowd, 6) is not None:
             return "the look never ends"
     return ""
+
+
+def _until_proof(crowd: Crowd, subject: int) -> None:
+    """Let time pass until its look has failed, and an echo is waited for, or it is dead."""
+    crowd.run_until(lambda: _stage(crowd, subject) is Stage.HEAR or crowd.sees(1, subject) is DEAD, 5.0)
 
 
 def _stage(crowd: Crowd, subject: int) -> Stage | None:
@@ -135,7 +151,16 @@ def lost_input_holds_rounds() -> str:
         again = lost_at + (2 * VERDICT_S - 2 * LOCAL.probe_timeout_min_s) / 2
         if losses and (len(direct) != 2 or not close(direct[1].at, again)):
             return f"{losses} losses: pings at {[ping.at - at for ping in direct]}"
-    return ""
+    crowd = lone(5)
+    crowd.crash(5)
+    after_echo(crowd, 1, 0.01)
+    crowd.call(1, "probe", crowd.node(5))
+    crowd.run_for(0.01)
+    crowd.call(1, "lost_input", 1)
+    at = crowd.time
+    crowd.run_for(2.0)
+    took_s = moment(crowd, 1, 5, SUSPECT) - at
+    return "" if close(took_s, 2 * VERDICT_S) else f"lost before the first timeout: in doubt after {took_s} s"
 
 
 def alone_in_the_end() -> str:
@@ -150,7 +175,12 @@ def alone_in_the_end() -> str:
         if not 3.0 <= died - at <= 3.0 + MOST_S + 2.5:
             return f"node-{other} is dead after {died - at} s"
     said = [fields["evidence"] for _, fields in reports(crowd, 1, "member_dead")]
-    told_of = [update for packet in wire.of(by=1) for update in packet.packet.updates if update.member.liveness is DEAD]
+    told_of = [
+        update
+        for packet in wire.of(by=1)
+        for update in packet.packet.updates
+        if update.member.liveness is DEAD
+    ]
     if said != ["alone"] * 3 or crowd.core(1).statistics().rumours:
         return f"{said}, and {crowd.core(1).statistics().rumours} rumours wait"
     return "" if all(update.member.node != crowd.node(1) for update in told_of) else "it buries itself"
@@ -170,7 +200,11 @@ def deaf_wait() -> str:
     died = moment(crowd, 1, 5, DEAD) - at
     if not 30.0 < died < 34.1:
         return f"dead after {died} s"
-    return "" if [crowd.sees(1, other) for other in (2, 3, 4)] == [ALIVE] * 3 else "the living are not alive again"
+    return (
+        ""
+        if [crowd.sees(1, other) for other in (2, 3, 4)] == [ALIVE] * 3
+        else "the living are not alive again"
+    )
 
 
 def two_of_us() -> str:
@@ -236,7 +270,7 @@ def credit_is_spent() -> str:
 
 
 def credit_is_bounded() -> str:
-    """The accuser who was charged longest ago is forgotten with its debts; who accuses without a name is not charged."""
+    """Who was charged longest ago is forgotten with its debts; who accuses without a name is not charged."""
     credit = Credit(1, 10.0)
     spent = [credit.accepts(0.0, ("a",)), credit.accepts(0.0, ("a",)), credit.accepts(0.0, ("a", "b"))]
     for other in range(ACCUSERS_MAX - 1):
@@ -262,7 +296,7 @@ def _flap(trust: Trust, lost: float, back: float, live: int = 9) -> float:
 def flaps_cost_more_each_time() -> str:
     """The first outage costs nothing, the second a probation, each further one twice as much, up to a bound."""
     trust = Trust(TrustOptions())
-    waits = [_flap(trust, 1000.0 * turn ** 0.5, 1000.0 * turn ** 0.5 + 1.0) for turn in range(1, 2)]
+    waits = [_flap(trust, 1000.0 * turn**0.5, 1000.0 * turn**0.5 + 1.0) for turn in range(1, 2)]
     at = 1001.0
     for _ in range(7):
         at += 100.0
@@ -271,7 +305,12 @@ def flaps_cost_more_each_time() -> str:
     if waits != [0.0, 30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]:
         return f"probations of {waits}"
     forgotten = _flap(trust, at + 601.0, at + 602.0)
-    return "" if forgotten == 0.0 else f"after a long time it costs {forgotten}"
+    if forgotten:
+        return f"after a long time it costs {forgotten}"
+    for other in range(PAST_MAX + 1):
+        trust.lose(1e5, f"{other}", "no answer")
+        trust.died(1e5 + 1.0, f"{other}")
+    return "" if len(trust._past) == PAST_MAX else f"{len(trust._past)} past outages are remembered"
 
 
 def relapses_are_one_outage() -> str:
@@ -290,7 +329,11 @@ def relapses_are_one_outage() -> str:
     if [trust.echoed(21.0, "a", 9), trust.echoed(50.9, "a", 9)] != [False, False]:
         return "the second outage is over too soon"
     trust.lose(50.95, "a", "no answer")
-    if [trust.echoed(51.0, "a", 9), trust.echoed(80.9, "a", 9), trust.echoed(81.0, "a", 9)] != [False, False, True]:
+    if [trust.echoed(51.0, "a", 9), trust.echoed(80.9, "a", 9), trust.echoed(81.0, "a", 9)] != [
+        False,
+        False,
+        True,
+    ]:
         return "a lapse does not begin the probation anew"
     return "" if first == 0.0 else "the first costs"
 
@@ -319,7 +362,11 @@ def deaths_are_remembered() -> str:
     trust.died(43.0, "a")
     if not trust.returned(50.0, "a") or trust.probation_s("a") != 30.0:
         return "the second is forgotten"
-    if [trust.echoed(51.0, "a", 9), trust.on_probation("a"), trust.echoed(81.0, "a", 9)] != [False, True, True]:
+    if [trust.echoed(51.0, "a", 9), trust.on_probation("a"), trust.echoed(81.0, "a", 9)] != [
+        False,
+        True,
+        True,
+    ]:
         return "its probation is not 30 s"
     trust.died(90.0, "a")
     trust.lose(100.0, "a", "no answer")
@@ -332,7 +379,7 @@ def deaths_are_remembered() -> str:
 
 
 def loss_is_measured() -> str:
-    """The meter of loss: a mean with a weight of a twelfth; a run that loss does not explain is deafness, and no loss."""
+    """Loss is a mean with a weight of a twelfth; a run that loss does not explain is deafness, and no loss."""
     meter = LossMeter()
     shares = []
     for lost in (True, False, True, True, True, True, True):
@@ -342,12 +389,21 @@ def loss_is_measured() -> str:
     for lost in (True, False, True, True, True):
         share += (lost - share) / 12
         due.append(share)
-    if any(abs(a - b) > 1e-12 for a, b in zip(shares, [*due, due[-1], due[-1]], strict=True)) or not meter.is_deaf:
+    if (
+        any(abs(a - b) > 1e-12 for a, b in zip(shares, [*due, due[-1], due[-1]], strict=True))
+        or not meter.is_deaf
+    ):
         return f"shares {shares}, not {due}"
     meter.echoed()
     if meter.is_deaf or LossMeter().is_deaf:
         return "an echo proves that we hear"
-    known = {0.0: (1, 3, 1.0), 0.01: (1, 3, 1 / 0.99), 0.3: (4, 12, 1 / 0.7), 0.5: (7, 20, 2.0), 0.9: (16, 48, 10.0)}
+    known = {
+        0.0: (1, 3, 1.0),
+        0.01: (1, 3, 1 / 0.99),
+        0.3: (4, 12, 1 / 0.7),
+        0.5: (7, 20, 2.0),
+        0.9: (16, 48, 10.0),
+    }
     for share, (asks, looks, stretch) in known.items():
         meter = LossMeter()
         meter.share = share
