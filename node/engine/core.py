@@ -25,6 +25,7 @@ import attrs
 from mesh.errors import DecodeError
 from mesh.frames import Accept, Frame, Kind, Ping, Pong, Prepared, Progress, Ready, Reject, Status, Step
 from node.engine.blocks import Blocks
+from node.engine.constraint import Grammars
 from node.engine.door import Door, Opening, Refused, busy
 from node.engine.errands import Answer, Errand, Errands
 from node.engine.plan import Plan, Sampled
@@ -64,6 +65,8 @@ class EngineCore:
     text: Text
     ready: Ready
     """What the engine has said of itself: digests, context, memory."""
+    grammars: Grammars | None = None
+    """What compiles grammars for the model; None refuses them."""
     scheduler: Scheduler = attrs.field(init=False)
     speed: Speed = attrs.field(init=False, factory=Speed)
     errands: Errands = attrs.field(init=False, factory=Errands)
@@ -82,7 +85,7 @@ class EngineCore:
     def __attrs_post_init__(self) -> None:
         size = self.options.block_tokens
         self.scheduler = Scheduler(Blocks(self.ready.kv_tokens // size, size), self.options.limits)
-        self._door = Door(self.text, self.ready, self.scheduler.blocks.tokens)
+        self._door = Door(self.text, self.ready, self.scheduler.blocks.tokens, self.grammars)
 
     @property
     def idle(self) -> bool:
@@ -232,6 +235,10 @@ class EngineCore:
         frames = serving.take(outcome.sampled)
         if serving.reason:
             self._forget(serving)
+        elif serving.failure:
+            self._forget(serving)
+            reject = Reject("invalid_request", serving.failure, False, "response_format")
+            frames.append(reject.frame(sequence.ticket, sequence.attempt))
         return frames
 
     def _expire(self, now_s: float) -> list[Frame]:

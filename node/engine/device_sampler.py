@@ -19,9 +19,9 @@ from node.engine.sampler import TEMPERATURE_MIN, filters, sample, shapes
 Gumbel = Callable[[Tensor, int], Tensor]
 
 
-def chosen_on_device(sampling: Sampling) -> bool:
+def chosen_on_device(row: Row) -> bool:
     """Whether `choose` can serve a row."""
-    return not (filters(sampling) or shapes(sampling) or sampling.logprobs is not None)
+    return not (filters(row.sampling) or shapes(row) or row.sampling.logprobs is not None)
 
 
 def drawn(sampling: Sampling) -> bool:
@@ -60,7 +60,7 @@ class Chosen:
         """Wait for the copies, choose what is left to choose. `NotFinite` as in `node.engine.sampler`."""
         if self.copied is not None:
             self.copied.synchronize()
-        mine = [row for row in self.rows if not chosen_on_device(row.sampling)]
+        mine = [row for row in self.rows if not chosen_on_device(row)]
         theirs = {one.sequence: one for one in sample(self.logits, mine, gumbel)} if mine else {}
         triples = zip(self.rows, self.ids.tolist(), self.scores.tolist(), strict=True)
         return tuple(theirs.get(row.sequence) or _sampled(row, token, score) for row, token, score in triples)
@@ -80,4 +80,4 @@ def fetch(tensor: Tensor) -> Tensor:
 
 def host_rows(rows: Sequence[Row]) -> list[int]:
     """Indices of the rows that are chosen on the host."""
-    return [index for index, row in enumerate(rows) if not chosen_on_device(row.sampling)]
+    return [index for index, row in enumerate(rows) if not chosen_on_device(row)]

@@ -11,6 +11,7 @@ import attrs
 
 from mesh.attempt import Attempt, Parameters
 from mesh.frames import Frame, Prepared, Ready, Reject
+from node.engine.constraint import Constraint, Grammars, Strayed
 from node.engine.detokenizer import Detokenizer
 from node.engine.plan import Sampling
 from node.engine.scheduler import Scheduler
@@ -91,6 +92,8 @@ class Door:
     ready: Ready
     memory_tokens: int
     """Positions that fit in the engine's KV memory."""
+    grammars: Grammars | None = None
+    """None refuses grammars."""
 
     @property
     def context(self) -> int:
@@ -124,11 +127,13 @@ class Door:
             ticket=frame.flight,
             attempt=frame.attempt,
             prompt=prompt,
-            sampling=sampling(parameters, attempt.seed),
+            sampling=attrs.evolve(sampling(parameters, attempt.seed), banned=self._banned(attempt)),
             produced=list(attempt.emitted),
             produced_max=self._produced_max(attempt, len(prompt)),
             min_tokens=parameters.min_tokens,
             banned_early=ends,
+            bad_words=prepared.bad_words,
+            constraint=self._constraint(attempt),
             tenant=attempt.tenant,
             priority=attempt.priority,
             alone=attempt.alone,
@@ -148,7 +153,8 @@ class Door:
         if attempt.model_digest not in ("", held):
             message = f"model `{attempt.model_digest:.16}` is pinned, this engine holds `{held:.16}`"
             raise refused("model_digest_mismatch", message, retryable=True)
-        unsupported = [name for name in ("adapter", "kv_dtype", "grammar") if getattr(attempt, name)]
+        unsupported = [name for name in ("adapter", "kv_dtype") if getattr(attempt, name)]
+        unsupported += ["response_format"] * (bool(attempt.grammar) and self.grammars is None)
         unsupported += ["parallel"] * (attempt.parallel != 1) + ["echo"] * attempt.parameters.echo
         for name in unsupported:
             raise refused("unsupported_parameter", f"`{name}` is not supported by this engine", name)
@@ -183,6 +189,20 @@ class Door:
                 f"`{self.ready.model}` holds; {limit} bytes are tokenised at most\nhint: shorten the prompt"
             )
             raise refused("context_length_exceeded", message, prompt_param(attempt))
+
+    def _banned(self, attempt: Attempt) -> tuple[int, ...]:
+        """Return what is never chosen. An ignored end is still an end to a grammar: it is chosen only if it must."""
+        return self.text.eos_ids if attempt.grammar and attempt.parameters.ignore_eos else ()
+
+    def _constraint(self, attempt: Attempt) -> Constraint | None:
+        if not attempt.grammar or self.grammars is None:
+            return None
+        try:
+            return self.grammars.begin(attempt.grammar, attempt.emitted)
+        except TextError as error:
+            raise refused(error.code, error.message, error.param) from None
+        except Strayed as error:
+            raise refused("grammar_mismatch", str(error), retryable=True) from None
 
     def _produced_max(self, attempt: Attempt, prompt: int) -> int:
         """Return the most tokens that the attempt may produce. Raises Refused if they do not fit."""

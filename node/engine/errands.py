@@ -40,8 +40,9 @@ PROMPT_MS_MAX = 1000
 PROMPT_MS_PER_MIB = 2000
 """... and for each MiB of prompt; tokenisers take some 600 ms on an idle core."""
 
-GRAMMAR_MS_MAX = 1000
-"""Longest time to compile a grammar; processor time of the worker."""
+GRAMMAR_MS_MAX = 250
+"""Longest time to compile a grammar; processor time of the worker. The engine compiles it once more: it is stopped
+for no longer than a step may last."""
 
 
 @attrs.frozen

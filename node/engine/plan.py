@@ -24,6 +24,8 @@ class Sampling:
     """Keep the k likeliest tokens; 0 keeps all."""
     min_p: float = 0.0
     """Keep tokens with at least this fraction of the likeliest one's probability. [0, 1]."""
+    typical_p: float = 1.0
+    """Keep the tokens whose surprise is nearest to the mean, up to this share of the probability. (0, 1]."""
     frequency_penalty: float = 0.0
     """Subtracted from a logit once per occurrence among the produced tokens. [-2, 2]."""
     presence_penalty: float = 0.0
@@ -61,6 +63,8 @@ class Row:
     """The prompt's ids (for penalties). Read only during the step."""
     produced: SequenceOf[int] = ()
     """The ids produced so far, on this and earlier attempts (for penalties). Read only during the step."""
+    allowed: bytes | None = None
+    """The ids that a grammar allows next: bit `id % 8` of byte `id // 8`; None allows all."""
 
 
 @attrs.frozen

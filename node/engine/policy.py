@@ -7,6 +7,7 @@ differ anywhere the engine is not exact and says so. It is the warm-up as well.
 """
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -49,6 +50,7 @@ def policy_digest(facts: dict[str, object], bits: str) -> str:
         "isa": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
         "draw": "murmur3-fmix64 gumbel 1",
+        "grammar": "llguidance " + importlib.metadata.version("llguidance"),
         "logits": bits,
     }
     return hashlib.sha256(json.dumps(declared, sort_keys=True, default=str).encode()).hexdigest()

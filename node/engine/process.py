@@ -37,13 +37,14 @@ from mesh.frames import Hello, Reject
 from mesh.link import PROTOCOL, Link
 from node.engine.channel import Channel
 from node.engine.config_hf import ModelError, read_config, shape_of
+from node.engine.constraint import Constraint, Grammars
 from node.engine.core import EngineCore, Options, describe
 from node.engine.plan import Plan, Sampled
 from node.engine.scheduler import Limits
 from node.engine.shell import Shell
 from node.engine.text import Text
 from node.engine.text_process import TextProcess, command
-from node.engine.toy import ToyCost, ToyRunner, ToyText
+from node.engine.toy import END, VOCABULARY, ToyCost, ToyRunner, ToyText
 
 NICE = 5
 """Below the control process, which must answer probes while a step burns every core."""
@@ -72,7 +73,7 @@ def _run(channel: Channel, options: argparse.Namespace) -> int:
     clock = Stopwatch()
     texts = None if options.directory == "toy" else TextProcess(command(options.directory))
     try:
-        runner, text = load(options, clock)
+        runner, text, grammars = load(options, clock)
     except ModelError as error:
         reject = Reject("model_error", str(error)[:1000], retryable=False)
         channel.send([reject.frame()])
@@ -83,6 +84,7 @@ def _run(channel: Channel, options: argparse.Namespace) -> int:
         Options(runner.block_tokens, limits, options.step_ms / 1000, options.worker, texts is not None),
         text,
         ready,
+        grammars,
     )
     channel.send([ready.frame()])
     Shell(channel, core, runner, texts, progress_counter(options.progress_fd)).serve()
@@ -151,14 +153,15 @@ class Stopwatch:
         self._last = now
 
 
-def load(options: argparse.Namespace, clock: Stopwatch) -> tuple[Any, Text]:
-    """Return the runner and the text that the arguments name. Raises ModelError."""
+def load(options: argparse.Namespace, clock: Stopwatch) -> tuple[Any, Text, Grammars]:
+    """Return the runner, the text and the grammars that the arguments name. Raises ModelError."""
     if options.directory == "toy":
-        return _toy(options, clock), ToyText()
-    shape_of(read_config(Path(options.directory)))
+        return _toy(options, clock), ToyText(), ToyGrammars()
+    shape = shape_of(read_config(Path(options.directory)))
     from node.engine.tokenizer import ModelText
 
     text = ModelText.load(options.directory)
+    grammars = text.compiler(shape.vocabulary)
     clock.lap("tokenizer")
     from node.engine.open_runner import open_runner
 
@@ -176,7 +179,23 @@ def load(options: argparse.Namespace, clock: Stopwatch) -> tuple[Any, Text]:
     if choice.objection and any(Path(path).exists() for path in GPU_FILES):
         sys.stderr.write(f"engine of `{options.model}`: computes on the CPU: {choice.objection}\n")
     clock.lap("load")
-    return runner, text
+    return runner, text, grammars
+
+
+@attrs.define
+class ToyGrammars:
+    """Grammars over the toy's words; the library is loaded when the first is asked for."""
+
+    _compiler: Grammars | None = None
+
+    def begin(self, source: bytes, emitted: Sequence[int]) -> Constraint:
+        """Return a grammar's state after the emitted ids. Raises TextError, or Strayed."""
+        if self._compiler is None:
+            from node.engine.grammar import Compiler, Vocabulary
+
+            words = [ToyText().piece(id) for id in range(VOCABULARY)]
+            self._compiler = Compiler(Vocabulary(words, (END,), (END,)), VOCABULARY, (END,))
+        return self._compiler.begin(source, emitted)
 
 
 GPU_FILES = ("/dev/nvidiactl", "/dev/kfd")

@@ -1,8 +1,8 @@
 """From logits to tokens, each a pure function of its own row, its `Sampling` and its position.
 
 Order: log-probabilities are taken from the raw logits; then repetition, frequency and presence penalties,
-logit bias, banned ids; then temperature, top-k, top-p (over what top-k left), min-p (against the likeliest);
-then the keyed draw of `kernels.sample` among the survivors. Ties go to the lowest id everywhere. A
+logit bias, banned ids, the grammar; then temperature, top-k, top-p (over what top-k left), min-p (against the
+likeliest), typical; then the keyed draw of `kernels.sample` among the survivors. Ties go to the lowest id everywhere. A
 temperature below `TEMPERATURE_MIN` takes the likeliest after penalties, bias and bans, and draws nothing.
 
 Invariant: a row never meets another row's numbers. What is done to several rows at once is done elementwise,
@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +34,7 @@ def sample(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> tuple[Sampled
     """
     reports = [_report(logits[index], row.sampling) for index, row in enumerate(rows)]
     for index, row in enumerate(rows):
-        if shapes(row.sampling):
+        if shapes(row):
             shape_logits(logits[index], row)
     scores = _draw_scores(logits, rows, gumbel)
     best, ids = scores.max(-1)  # the first of equal ones
@@ -42,7 +43,7 @@ def sample(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> tuple[Sampled
 
 
 def shape_logits(logits: Tensor, row: Row) -> None:
-    """Apply penalties, bias and bans to one row's logits: [vocabulary] fp32, in place."""
+    """Apply penalties, bias, bans and the grammar to one row's logits: [vocabulary] fp32, in place."""
     sampling = row.sampling
     if sampling.repetition_penalty != 1.0:
         seen = torch.tensor(sorted({*row.prompt, *row.produced}), dtype=torch.int64)
@@ -56,6 +57,9 @@ def shape_logits(logits: Tensor, row: Row) -> None:
         logits[token] += bias
     for token in sampling.banned:
         logits[token] = -torch.inf
+    if row.allowed is not None:
+        bits = np.unpackbits(np.frombuffer(row.allowed, np.uint8), count=len(logits), bitorder="little")
+        logits.masked_fill_(torch.from_numpy(bits == 0).to(logits.device), -torch.inf)
 
 
 def filter_scores(scores: Tensor, sampling: Sampling) -> Tensor:
@@ -72,7 +76,21 @@ def filter_scores(scores: Tensor, sampling: Sampling) -> Tensor:
     if sampling.min_p > 0.0:
         floor = scores.max() + math.log(sampling.min_p)
         scores = scores.masked_fill(scores < floor, -torch.inf)
-    return scores
+    return scores if sampling.typical_p >= 1.0 else _typical(scores, sampling.typical_p)
+
+
+def _typical(scores: Tensor, mass: float) -> Tensor:
+    """Keep the tokens whose surprise -log p is nearest to its mean, the entropy, until they have `mass`.
+
+    Locally typical sampling (Meister et al., arXiv 2202.00666, equation 9).
+    """
+    logs = torch.log_softmax(scores.double(), -1)
+    weights = logs.exp()
+    entropy = -(weights * logs).nan_to_num().sum()
+    order = (logs + entropy).abs().sort(stable=True).indices
+    count = int((weights[order].cumsum(-1) < mass).sum()) + 1
+    kept = order[:count]
+    return torch.full_like(scores, -torch.inf).index_put_((kept,), scores[kept])
 
 
 def _ranked(scores: Tensor) -> Tensor:
@@ -80,15 +98,16 @@ def _ranked(scores: Tensor) -> Tensor:
     return scores.sort(descending=True, stable=True).indices
 
 
-def shapes(sampling: Sampling) -> bool:
+def shapes(row: Row) -> bool:
     """Whether anything changes the logits before temperature."""
+    sampling = row.sampling
     penalties = sampling.frequency_penalty or sampling.presence_penalty or sampling.repetition_penalty != 1.0
-    return bool(penalties or sampling.logit_bias or sampling.banned)
+    return bool(penalties or sampling.logit_bias or sampling.banned or row.allowed is not None)
 
 
 def filters(sampling: Sampling) -> bool:
     """Whether tokens are cut after temperature."""
-    return sampling.top_p < 1.0 or sampling.top_k > 0 or sampling.min_p > 0.0
+    return sampling.top_p < 1.0 or sampling.top_k > 0 or sampling.min_p > 0.0 or sampling.typical_p < 1.0
 
 
 def _draw_scores(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> Tensor:

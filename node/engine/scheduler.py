@@ -301,9 +301,10 @@ class Scheduler:
             start=start,
             blocks=sequence.blocks[: self.blocks.needed(end)],
             sample=end == len(sequence.ids),
-            sampling=sequence.sampling_now,
+            sampling=sequence.sampling_after(sequence.produced, sequence.allowed),
             prompt=sequence.prompt,
             produced=sequence.produced,
+            allowed=sequence.allowed if end == len(sequence.ids) else None,
         )
 
     def _settle(self, sequence: Sequence, row: Row, sampled: Sampled | None) -> Outcome:

@@ -13,11 +13,14 @@ WAITING -> RUNNING (admit), RUNNING -> WAITING (pre-empt), either -> ENDED.
 """
 
 import enum
+from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
 
 import attrs
 
 from mesh.attempt import PROBATION_TOKENS
 from node.engine.blocks import next_key, root_key
+from node.engine.constraint import Constraint, leaves_any
 from node.engine.plan import Sampling
 
 PRIORITY_PLACES = 64
@@ -51,6 +54,10 @@ class Sequence:
     min_tokens: int = 0
     """The ids of `banned_early` may not be chosen before this many have been produced."""
     banned_early: tuple[int, ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    """Ids that may not follow one another: the last is banned wherever the others have just been produced."""
+    constraint: Constraint | None = None
+    """The grammar that its output follows, after the produced ids; it wins over every ban."""
     tenant: str = ""
     priority: int = 0
     """As in vLLM, the lower is served first."""
@@ -66,15 +73,12 @@ class Sequence:
     """Number of the last row that it was given, counted over all sequences."""
     _start: int = attrs.field(init=False)
     _keys: list[bytes] = attrs.field(init=False)
-    _sampling_early: Sampling = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         assert self.prompt, "a prompt has at least one token"
         self.ids = [*self.prompt, *self.produced]
         self._start = len(self.produced)
         self._keys = [root_key(self.tenant)]
-        banned = (*self.sampling.banned, *self.banned_early)
-        self._sampling_early = attrs.evolve(self.sampling, banned=banned)
 
     @property
     def place(self) -> int:
@@ -102,14 +106,31 @@ class Sequence:
         return self.alone and len(self.produced) - self._start < PROBATION_TOKENS
 
     @property
-    def sampling_now(self) -> Sampling:
-        """How the next token is chosen."""
-        return self._sampling_early if len(self.produced) < self.min_tokens else self.sampling
+    def allowed(self) -> bytes | None:
+        """The ids that its grammar allows next."""
+        return None if self.constraint is None else self.constraint.allowed
+
+    def sampling_after(self, produced: SequenceOf[int], allowed: bytes | None) -> Sampling:
+        """Return how the token after `produced` is chosen. A grammar is never left without a choice."""
+        early = self.banned_early if len(produced) < self.min_tokens else ()
+        banned = (*self.sampling.banned, *early, *(word[-1] for word in self._about_to_say(produced)))
+        if allowed is not None and banned and not leaves_any(allowed, banned):
+            banned = ()
+        return self.sampling if banned == self.sampling.banned else attrs.evolve(self.sampling, banned=banned)
+
+    def _about_to_say(self, produced: SequenceOf[int]) -> Iterator[tuple[int, ...]]:
+        """Yield the bad words of which all but the last id have just been produced."""
+        for word in self.bad_words:
+            before = word[:-1]
+            if not before or tuple(produced[-len(before) :]) == before:
+                yield word
 
     def append(self, id: int) -> None:
         """Take the next produced id."""
         self.produced.append(id)
         self.ids.append(id)
+        if self.constraint is not None:
+            self.constraint.push(id)
 
     def keys(self, count: int, block_tokens: int) -> list[bytes]:
         """Return the keys of its first `count` full blocks; each is hashed once."""

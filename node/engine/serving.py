@@ -35,15 +35,19 @@ class Serving:
         for id in self.sequence.produced:
             if not self.reason:
                 self._push(id)
-        if not self.reason and self.sequence.remaining == 0:
-            self.reason = "length"
+        self._look()
+
+    @property
+    def failure(self) -> str:
+        """Why its grammar cannot be followed any further; empty while it can."""
+        constraint = self.sequence.constraint
+        return "" if constraint is None else constraint.failure
 
     def take(self, sampled: Sampled) -> list[Frame]:
         """Return the frames for the id that the sequence has just been given."""
         position = len(self.sequence.produced) - 1
         text = self._push(sampled.id)
-        if not self.reason and self.sequence.remaining == 0:
-            self.reason = "length"
+        self._look()
         logprobs = (self._logprob(sampled),) if self.logprobs else ()
         tokens = self._frame(Tokens(position, (sampled.id,), text, logprobs))
         return [tokens, *self.finish()]
@@ -54,6 +58,14 @@ class Serving:
             return []
         position = len(self.sequence.produced)
         return [self._frame(Finish(position, self.reason, self.detokenizer.rest(), self._stop))]
+
+    def _look(self) -> None:
+        """Note an end that no id stands for: the grammar is complete, or no more tokens may be produced."""
+        constraint = self.sequence.constraint
+        if not self.reason and constraint is not None and constraint.complete:
+            self.reason = "stop"
+        if not self.reason and self.sequence.remaining == 0:
+            self.reason = "length"
 
     def _push(self, id: int) -> str:
         """Take the next id into the text; note whether it ends the output. Too early an end is never chosen."""

@@ -11,10 +11,11 @@ It ends when the engine closes its end of the socketpair; the engine starts the 
 
 import argparse
 import contextlib
+import functools
 import resource
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -25,7 +26,8 @@ from mesh.frames import Frame, Hello, Kind, Progress, Reject
 from mesh.link import PROTOCOL, Link
 from node.engine.channel import Channel
 from node.engine.door import MESSAGE_CHARS_MAX
-from node.engine.errands import STAGES, prompt_ms_max
+from node.engine.errands import GRAMMAR_MS_MAX, STAGES, prompt_ms_max
+from node.engine.grammar import Compiler
 from node.engine.text import Text, TextError, prepare
 from node.engine.tokenizer import ModelText
 
@@ -45,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGPROF, signal.SIGALRM))
-    clerk = Clerk(ModelText.load(options.directory))
+    text = ModelText.load(options.directory)
+    clerk = Clerk(text, functools.cache(text.compiler))
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MEMORY_BYTES_MAX,) * 2)
     channel = Channel(socket.socket(fileno=options.fd), Link(Hello(PROTOCOL, "text")))
     with contextlib.suppress(ConnectionError):
@@ -79,6 +82,7 @@ class Clerk:
     """Serves errands over one model's text."""
 
     text: Text
+    compiler: Callable[[], Compiler]
 
     def serve(self, frame: Frame) -> Iterator[Frame]:
         """Yield the frames that answer one; each must have left before the next is asked for."""
@@ -87,7 +91,13 @@ class Clerk:
         yield self._stage(frame, "prompt")
         try:
             with within(prompt_ms_max(len(frame.body))):
-                prepared = prepare(self.text, Attempt.read(frame))
+                attempt = Attempt.read(frame)
+                prepared = prepare(self.text, attempt)
+            if attempt.grammar:
+                compiler = self.compiler()
+                yield self._stage(frame, "grammar")
+                with within(GRAMMAR_MS_MAX):
+                    compiler.begin(attempt.grammar)
             yield prepared.frame(frame.flight, frame.attempt)
         except TextError as error:
             yield _refusal(error).frame(frame.flight, frame.attempt)

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 
 from mesh.attempt import Attempt, Segment
 from node.engine.config_hf import ModelError
+from node.engine.grammar import Compiler, Vocabulary
 from node.engine.template import ChatTemplate, read_messages
 from node.engine.text import TextError, prompt_param
 
@@ -148,6 +149,12 @@ class ModelText:
         if self.template is None:
             raise TextError("the model has no chat template\nhint: use /v1/completions", "messages")
         return self.template.render(read_messages(messages), rendered_at)
+
+    def compiler(self, size: int = 0) -> Compiler:
+        """Return what compiles grammars over this vocabulary, for logits of `size` if they are larger."""
+        count = self.tokenizer.get_vocab_size(with_added_tokens=True)
+        tokens = [b"" if id in self._special else self.label(id) for id in range(count)]
+        return Compiler(Vocabulary(tokens, self._special, self.eos_ids), max(size, count), self.eos_ids)
 
     def piece(self, id: int) -> bytes:
         """Return the bytes that an id adds to an output; none for special tokens and ids without a token."""

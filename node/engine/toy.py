@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from mesh.attempt import Attempt, Segment
+from node.engine.constraint import ids_of
 from node.engine.plan import Plan, Row, Sampled
 from node.engine.text import TextError, prompt_param
 
@@ -54,12 +55,18 @@ def mix(value: int) -> int:
 
 def draw(state: int, last: int, seed: int, banned: Sequence[int] = (), end_one_in: int = 0) -> int:
     """Return the id that follows the ids which `state` stands for, the last of which is `last`."""
-    if last == HALVED:
+    if last == HALVED and SECOND_HALF not in banned:
         return SECOND_HALF
     roll = mix(state ^ mix(seed))
     if end_one_in and roll % end_one_in == 0 and END not in banned:
         return END
     return FIRST_WORD + mix(roll) % len(_WORDS)
+
+
+def draw_allowed(state: int, seed: int, allowed: bytes, banned: Sequence[int] = ()) -> int:
+    """Return the id that follows under a grammar: any of those that it allows."""
+    ids = [id for id in ids_of(allowed) if id not in banned]
+    return ids[mix(mix(state ^ mix(seed))) % len(ids)]
 
 
 def stream(prompt: Sequence[int], seed: int) -> Iterator[int]:
@@ -197,7 +204,10 @@ class ToyRunner:
 
     def _sample(self, row: Row, state: int) -> Sampled:
         sampling = row.sampling
-        id = draw(state, row.ids[-1], sampling.seed, sampling.banned, self.end_one_in)
+        if row.allowed is None:
+            id = draw(state, row.ids[-1], sampling.seed, sampling.banned, self.end_one_in)
+        else:
+            id = draw_allowed(state, sampling.seed, row.allowed, sampling.banned)
         if sampling.logprobs is None:
             return Sampled(row.sequence, id)
         others = ((FIRST_WORD + (id + rank) % len(_WORDS), -1.0 - rank) for rank in range(sampling.logprobs))

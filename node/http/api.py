@@ -100,6 +100,7 @@ def attempts(ask: Ask, created: int, trace: str) -> list[Attempt]:
             choice_seed(seed, choice),
             choice=index * ask.n + choice,
             rendered_at=created,
+            grammar=ask.grammar,
             trace=trace,
         )
         for index, prompt in enumerate(ask.prompts)

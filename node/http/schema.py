@@ -10,10 +10,10 @@ from typing import Any
 
 import attrs
 
-from mesh.attempt import STOPS_MAX, Parameters, Segment
+from mesh.attempt import BAD_WORDS_MAX, STOPS_MAX, Parameters, Segment
 from mesh.frames import IDS_MAX
 from node.errors import RequestError
-from node.http import fields
+from node.http import fields, grammar
 from node.http.fields import Reader, flag, integer, label, number
 from node.http.limits import CHOICES_MAX, LOGPROBS_MAX, MESSAGES_MAX, N_MAX, STOP_CHARACTERS_MAX
 
@@ -24,6 +24,9 @@ TEXT_CHARACTERS_MAX = 2**22
 
 REPETITION_PENALTY_MIN = 0.01
 """Logits are divided by it: by less they could leave the range in which fp32 tells them apart."""
+
+BAD_WORD_CHARACTERS_MAX = 256
+"""Longest forbidden word."""
 
 COMPLETION_TOKENS = 16
 """OpenAI's and vLLM's default of `max_tokens` for completions; a chat goes on until the model ends it."""
@@ -58,6 +61,7 @@ FIELDS: dict[str, Row] = {
     "top_p": Row(number(0, 1, above=True), 1.0),
     "top_k": Row(fields.mapped(integer(-1, TOKENS_MAX), lambda k: max(k, 0)), 0),
     "min_p": Row(number(0, 1), 0.0),
+    "typical_p": Row(number(0, 1, above=True), 1.0),
     "frequency_penalty": Row(number(-2, 2), 0.0),
     "presence_penalty": Row(number(-2, 2), 0.0),
     "repetition_penalty": Row(number(REPETITION_PENALTY_MIN, 2), 1.0),
@@ -65,12 +69,14 @@ FIELDS: dict[str, Row] = {
     "seed": Row(fields.mapped(integer(-(2**63), 2**64 - 1), lambda seed: seed % 2**64)),
     "stop": Row(fields.one_or_many(stop_string, STOPS_MAX), ()),
     "stop_token_ids": Row(fields.array(integer(0, TOKEN_ID_MAX), STOPS_MAX), ()),
+    "bad_words": Row(fields.array(fields.string(BAD_WORD_CHARACTERS_MAX, 1), BAD_WORDS_MAX), ()),
     "logprobs": Row(fields.anything),
     "top_logprobs": Row(integer(0, LOGPROBS_MAX), completions=False),
     "echo": Row(flag, False, chat=False),
     "ignore_eos": Row(flag, False),
     "add_special_tokens": Row(flag),
     "user": Row(fields.string(256), ""),
+    **{name: Row(grammar.read, b"") for name in grammar.NAMES},
 }
 
 UNBUILT: dict[str, tuple[Any, ...]] = {
@@ -80,10 +86,6 @@ UNBUILT: dict[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
     "function_call": ("none",),
     "functions": ([],),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "guided_json": (),
-    "guided_regex": (),
     "metadata": ({},),
     "modalities": (["text"],),
     "parallel_tool_calls": (True, False),
@@ -92,11 +94,9 @@ UNBUILT: dict[str, tuple[Any, ...]] = {
     "prompt_cache_key": ("",),
     "prompt_logprobs": (),
     "reasoning_effort": (),
-    "response_format": ({"type": "text"},),
     "safety_identifier": ("",),
     "service_tier": ("auto", "default"),
     "store": (False,),
-    "structured_outputs": (),
     "suffix": ("",),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
@@ -120,6 +120,8 @@ class Ask:
     include_usage: bool = False
     echo: bool = False
     chat: bool = False
+    grammar: bytes = b""
+    """What the output shall look like (`mesh.grammar`); empty if it is free."""
 
 
 def chat(document: dict[str, Any]) -> Ask:
@@ -166,6 +168,7 @@ def _ask(values: dict[str, Any], prompts: tuple[Segment, ...], special: bool, **
         values["seed"],
         values["stream"],
         values["stream_options"],
+        grammar=grammar.only(values),
         **more,
     )
 

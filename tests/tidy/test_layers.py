@@ -19,7 +19,7 @@ IMPURE = frozenset(
 
 ENGINE_CORE = " ".join(
     f"node.engine.{name}"
-    for name in "blocks core detokenizer door errands plan scheduler sequence serving speed text toy".split()
+    for name in "blocks constraint core detokenizer door errands plan scheduler sequence serving speed text toy".split()
 )
 HEAVY = ("torch", "triton", "kernels", "safetensors", "tokenizers", "transformers", "numpy")
 
@@ -54,7 +54,7 @@ ROOMS = (
          "attrs mesh node.core node.errors node.policy node.switchboard", "mesh.net", pure=True),
     Room("engine cores", ENGINE_CORE, f"attrs mesh {ENGINE_CORE}", "mesh.net", pure=True),
     Room("engine", "node.engine.",
-         "attrs jinja2 kernels mesh node.engine node.logs numpy safetensors tokenizers torch", "mesh.net"),
+         "attrs jinja2 kernels llguidance mesh node.engine node.logs numpy safetensors tokenizers torch", "mesh.net"),
     Room("client", "node.client.", "attrs httpx2 node.client"),
     Room("errors", "node.errors", "attrs", pure=True),
     Room("settings", "node.values node.settings node.version", "attrs node.values"),

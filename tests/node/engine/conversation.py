@@ -40,10 +40,10 @@ class Scripted:
 class Engine:
     """A core and a runner, with virtual time; what it said is kept as verbs."""
 
-    def __init__(self, runner=None, **options) -> None:
+    def __init__(self, runner=None, grammars=None, **options) -> None:
         self.runner = runner or ToyRunner(blocks=64, block_tokens=4, context_max=512)
         options = {"block_tokens": self.runner.block_tokens, "worker": "here", **options}
-        self.core = EngineCore(Options(**options), ToyText(), describe("toy", self.runner))
+        self.core = EngineCore(Options(**options), ToyText(), describe("toy", self.runner), grammars)
         self.now = 0.0
         self.said: list[tuple[int, int, Verb]] = []
 

@@ -130,7 +130,7 @@ def test_a_later_attempt_replaces_the_earlier_and_a_repeated_one_does_not():
         (ask("x" * 8193), "context_length_exceeded", False, "prompt", "`8193` bytes"),
         (ask(""), "invalid_request", False, "prompt", "no tokens"),
         (ask(adapter="a"), "unsupported_parameter", False, "adapter", "`adapter`"),
-        (ask(grammar=b"g"), "unsupported_parameter", False, "grammar", "`grammar`"),
+        (ask(grammar=b"g"), "unsupported_parameter", False, "response_format", "`response_format`"),
         (ask(kv_dtype="fp8"), "unsupported_parameter", False, "kv_dtype", "`kv_dtype`"),
         (ask(echo=True), "unsupported_parameter", False, "echo", "`echo`"),
         (ask(parallel=2), "unsupported_parameter", False, "parallel", "`parallel`"),

@@ -85,12 +85,12 @@ def test_an_attempt_at_its_end_finishes_at_once(emitted, more, finish: Finish):
     assert engine.core.idle
 
 
-def moved(attempt: Attempt, kills: list[int], runner=lambda: None) -> tuple[Flight, str]:
+def moved(attempt: Attempt, kills: list[int], runner=lambda: None, make=Engine) -> tuple[Flight, str]:
     """Run a flight whose engines die after so many steps each; return it and the text its client has."""
     flight = Flight(1, attempt)
     flight.route()
     for steps in [*kills, 10_000]:
-        engine = Engine(runner())
+        engine = make(runner())
         engine.open(flight.open("worker", 0), 1, flight.attempt)
         for _ in range(steps):
             if not engine.step():

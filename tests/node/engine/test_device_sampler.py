@@ -1,5 +1,6 @@
 """Tokens chosen on a device are the ones that the host's sampler would choose."""
 
+import attrs
 import pytest
 import torch
 from hypothesis import given
@@ -44,13 +45,14 @@ def test_without_noise_the_lowest_of_the_largest_wins():
     [
         {"top_p": 0.9}, {"top_k": 3}, {"min_p": 0.1}, {"frequency_penalty": 1.0}, {"presence_penalty": -1.0},
         {"repetition_penalty": 1.1}, {"logit_bias": ((1, 2.0),)}, {"logprobs": 0}, {"banned": (2,)},
+        {"typical_p": 0.5},
     ],
 )  # fmt: skip
 def test_what_the_device_cannot_do_is_left_to_the_host(changed: dict[str, object]):
     plain, other = Sampling(seed=4, temperature=0.3), Sampling(seed=4, temperature=0.3, **changed)
-    assert chosen_on_device(plain)
-    assert not chosen_on_device(other)
     rows = (row_of(0, plain), row_of(1, other))
+    assert chosen_on_device(rows[0])
+    assert not chosen_on_device(rows[1])
     assert host_rows(rows) == [1]
     logits = torch.tensor([[0.5, 0.25, -1.0, 0.0]])
     read = Chosen(rows, torch.ones(2), torch.tensor([7, 8]), logits.clone(), None).read()
@@ -63,3 +65,7 @@ def test_a_score_that_is_not_finite_names_its_sequence(score: float):
     chosen = Chosen(rows, torch.tensor([1.0, score]), torch.tensor([1, 1]), torch.empty(0, 9), None)
     with pytest.raises(NotFinite, match="sequence 4"):
         chosen.read()
+
+
+def test_a_row_that_follows_a_grammar_is_left_to_the_host():
+    assert not chosen_on_device(attrs.evolve(row_of(0, Sampling(0)), allowed=b"\xff"))

@@ -1,7 +1,5 @@
 """Sequences: what is left to compute, what may be chosen, who comes first."""
 
-import attrs
-
 from mesh.attempt import PROBATION_TOKENS
 from node.engine.blocks import chain
 from node.engine.plan import Sampling
@@ -30,10 +28,10 @@ def test_ends_are_banned_until_enough_has_been_produced():
     early = sequence(min_tokens=2, banned_early=(0,))
     seen = []
     for id in (5, 6, 7):
-        seen.append(early.sampling_now.banned)
+        seen.append(early.sampling_after(early.produced, None).banned)
         early.append(id)
     assert seen == [(0,), (0,), ()]
-    assert early.sampling_now == attrs.evolve(early.sampling)
+    assert early.sampling_after(early.produced, None) is early.sampling
 
 
 def test_probation_counts_from_where_the_attempt_began():

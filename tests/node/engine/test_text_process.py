@@ -13,8 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
+from mesh import grammar
 from mesh.attempt import Attempt, Parameters, Segment
 from mesh.frames import Frame, Kind, Prepared, Reject
 from node.engine.errands import STILLBORN_MAX, Errand, Errands
@@ -151,3 +153,35 @@ def test_an_engine_that_waits_for_its_text_worker_alone_is_not_frozen(tmp_path: 
             child.send(SPIN.frame(1, 1))
             assert Reject.read(child.next(Kind.REJECT)).code == "invalid_request"
             assert COUNTER.unpack_from(counter)[0] >= before + 4
+
+
+def test_a_runaway_grammar_is_ended(desk: Desk):
+    patterns = [{"type": "string", "pattern": f"^(a|b)*a(a|b){{{n}}}$"} for n in range(1, 30)]
+    spin = Attempt(
+        "m", (Segment("text", "hi"),), Parameters(), 1, grammar=grammar.write("json", {"allOf": patterns})
+    )
+    good = attrs.evolve(said("hi"), grammar=grammar.write("json", {"type": "object"}))
+    wrong = attrs.evolve(said("hi"), grammar=grammar.write("regex", "("))
+    for number, attempt in enumerate((spin, good, wrong), 1):
+        desk.ask(number, attempt)
+    spun, prepared, refused = desk.wait(1, 2, 3)
+    assert "the grammar took longer than 250 ms" in spun.message
+    assert (spun.param, spun.retryable) == ("response_format", False)
+    assert isinstance(prepared, Prepared)
+    assert "unclosed group" in refused.message
+    assert desk.errands.timeouts == 1
+
+
+def test_the_real_model_obeys_a_schema(tmp_path: Path):
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 99}}}
+    schema |= {"required": ["n"], "additionalProperties": False}
+    child = Child(str(runaway.write(tmp_path)), "--threads", "1")
+    with contextlib.closing(child):
+        child.next(Kind.READY)
+        for flight in range(1, 6):
+            parameters = Parameters(max_tokens=100, temperature=1.5)
+            source = grammar.write("json", schema)
+            attempt = Attempt("m", (Segment("text", "n = "),), parameters, flight, grammar=source)
+            child.send(attempt.frame(flight, 1))
+            text = child.text(flight)
+            assert 1 <= json.loads(text)["n"] <= 99

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh import grammar
 from mesh.attempt import Segment
 from node.errors import RequestError
 from node.http import document, limits, schema
@@ -32,6 +33,9 @@ def test_the_least_request_has_the_defaults():
         "top_p": 1.0,
         "top_k": 0,
         "min_p": 0.0,
+        "typical_p": 1.0,
+        "bad_words": (),
+        "prompt_logprobs": None,
         "frequency_penalty": 0.0,
         "presence_penalty": 0.0,
         "repetition_penalty": 1.0,
@@ -70,9 +74,12 @@ def test_every_parameter_is_taken():
         "ignore_eos": True,
         "add_special_tokens": False,
         "logprobs": 5,
+        "typical_p": 0.5,
+        "bad_words": ["no"],
     }
     parameters = attrs.asdict(schema.completion({**TEXT, **given_, "user": "u"}).parameters)
     expected = {**given_, "logit_bias": ((17, -100.0),), "stop": ("a", "b"), "stop_ids": (4,), "echo": False}
+    expected |= {"bad_words": ("no",), "prompt_logprobs": None}
     assert parameters == {key: value for key, value in expected.items() if key != "stop_token_ids"}
 
 
@@ -101,6 +108,29 @@ def test_null_is_as_good_as_absent():
     assert schema.completion({**TEXT, **nulls}) == schema.completion(TEXT)
 
 
+TEXTS = ["", 1, [], {}, "x" * (2**18 + 1)]
+GRAMMARS = {
+    "response_format": [
+        1,
+        "json",
+        {},
+        {"type": "xml"},
+        {"type": "json_schema"},
+        {"type": "json_schema", "json_schema": {"name": "a"}},
+        {"type": "json_schema", "json_schema": {"schema": "{"}},
+        {"type": "json_schema", "json_schema": {"schema": {"enum": ["x" * 2**18]}}},
+        {"type": "regex", "regex": 1},
+    ],
+    "structured_outputs": [1, {}, {"regex": "a", "json": {}}, {"regex": 1}, {"choice": []}],
+    "guided_json": ["{", 1, [], "1"],
+    "guided_regex": TEXTS,
+    "guided_choice": [[], "a", [1], [""], ["a"] * 1025],
+    "guided_grammar": TEXTS,
+    "regex": TEXTS,
+    "ebnf": TEXTS,
+    "grammar": TEXTS,
+}
+
 BAD = {
     "model": ["", 1, "x" * 257, [], True],
     "prompt": ["", [], [[]], [""], [-1], [1, "a"], [1.5], [True], {}, 7, [2**32], ["x"] * 65, [["a"]]],
@@ -125,6 +155,9 @@ BAD = {
     "ignore_eos": ["yes"],
     "add_special_tokens": [0],
     "user": [1, "x" * 257],
+    "typical_p": [0, 1.1, -1, "1"],
+    "bad_words": ["a", [""], [1], ["x" * 257], ["a"] * 65],
+    **GRAMMARS,
 }
 
 
@@ -307,3 +340,44 @@ def test_seeds_of_choices():
         0, 0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F,
     ]  # fmt: skip
     assert all(0 <= choice_seed(2**64 - 1, i) < 2**64 for i in range(8))
+
+
+SCHEMA = {"type": "object", "properties": {"z": {}, "a": {}}}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kind", "what"),
+    [
+        ("response_format", {"type": "json_object"}, "json", {"type": "object"}),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}},
+            "json",
+            SCHEMA,
+        ),
+        ("response_format", {"type": "regex", "regex": "a+"}, "regex", "a+"),
+        ("structured_outputs", {"json_object": True}, "json", {"type": "object"}),
+        ("structured_outputs", {"choice": ["a", "b"], "regex": None}, "choice", ["a", "b"]),
+        ("guided_json", json.dumps(SCHEMA), "json", SCHEMA),
+        ("guided_regex", "a+", "regex", "a+"),
+        ("guided_grammar", "root ::= x", "gbnf", "root ::= x"),
+        ("grammar", "start: x", "lark", "start: x"),
+        ("ebnf", "root ::= x", "gbnf", "root ::= x"),
+    ],
+)
+def test_every_spelling_of_a_grammar_is_read(field: str, value: object, kind: str, what: object):
+    source = schema.chat({**CHAT, field: value}).grammar
+    assert grammar.read(source) == (kind, what)
+    assert json.dumps(grammar.read(source)[1]) == json.dumps(what), (
+        "the order of keys is the order of the output"
+    )
+
+
+def test_free_text_has_no_grammar():
+    assert schema.chat({**CHAT, "response_format": {"type": "text"}}).grammar == b""
+
+
+def test_two_grammars_are_one_too_many():
+    error = refusal({**TEXT, "regex": "a", "guided_json": {}})
+    assert (error.code, error.param) == ("invalid_request", "regex")
+    assert "`guided_json`" in error.message
