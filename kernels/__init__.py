@@ -5,6 +5,7 @@ in `OPS`: parity test, bench and docs walk over it.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 import torch
@@ -17,16 +18,18 @@ from kernels import (
     likeliest,
     linear,
     linear_int4,
+    linear_int8,
     linear_scaled,
     linear_triton,
+    native_ops,
     probe,
     rms_norm,
     rope,
     sample,
     swiglu,
 )
-from kernels.attention import Batch, Geometry, Span
-from kernels.linear import Linear
+from kernels.attention import Geometry, Span
+from kernels.native import Native
 from kernels.op import Op
 
 OPS: tuple[Op, ...] = (
@@ -52,77 +55,132 @@ WIDTHS = {torch.bfloat16: (linear.SLICE,), torch.float32: (1 << 30, linear.SLICE
 """Lengths of a linear's slices to try, cheapest first: fp32 needs none where it was measured."""
 
 
+WEIGHTS = ("dense", "int8")
+"""How linears may hold their weights: in the working dtype, or quantised as they are packed."""
+
+Linear = Callable[[Tensor], Tensor]
+"""x: [rows, k] -> [rows, n], in x's dtype."""
+
+
 @attrs.frozen(eq=False)
 class Kernels:
     """The callables that a transformer runs through, and the facts about them that decide bits."""
 
     name: str
     dtype: torch.dtype
+    weights: str
+    """One of `WEIGHTS`."""
     exact: bool
     """Whether every probe of row independence passed on this machine."""
-    slice_width: int
-    geometry: Geometry
+    declared: dict[str, object]
+    """What else decides bits, for the numerical policy."""
+    pack_linear: Callable[..., Linear]
+    """(weight [n, k], bias [n] or None), both of `dtype` -> a linear."""
+    plan_attention: Callable[[Sequence[Span]], object]
+    """Cut one step's rows for `attend`; spans of one row stand first."""
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor]
-    rope_angles: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     rope_store: Callable[..., Tensor]
     swiglu: Callable[[Tensor], Tensor]
-    attend: Callable[[Tensor, Tensor, Sequence[Batch], float], Tensor]
-    gumbel: Callable[[Tensor, int], Tensor]
-
-    def pack_linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
-        """Prepack a weight [n, k] and bias [n] in this record's slice width; dtype must be `dtype`."""
-        return linear.pack_linear(weight, bias, self.slice_width)
-
-    def plan_attention(self, spans: Sequence[Span]) -> tuple[Batch, ...]:
-        """Cut one step's rows into batches for `attend`; spans of one row stand first."""
-        return attention.plan_attention(spans, self.geometry)
+    attend: Callable[..., Tensor]
+    restore_linear: Callable[..., Linear] | None = None
+    """(parts, bias, k, n) -> the linear that was packed before; none if packing is not worth keeping."""
+    rope_angles: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = rope.rope_angles
+    gumbel: Callable[[Tensor, int], Tensor] = sample.gumbel
 
     def facts(self) -> dict[str, object]:
         """What is declared about the arithmetic, for the numerical policy."""
         return {
             "kernels": self.name,
             "dtype": str(self.dtype),
-            "slice_width": self.slice_width,
-            "attention": attrs.asdict(self.geometry, filter=lambda field, _: field.name != "dtype"),
+            "weights": self.weights,
+            **self.declared,
         }
 
 
-def select(dtypes: Sequence[torch.dtype], heads: int, kv_heads: int, width: int, block: int) -> Kernels:
-    """Choose torch's fast paths on this CPU by probing them; about a tenth of a second per dtype.
+def select(
+    dtypes: Sequence[torch.dtype],
+    heads: int,
+    kv_heads: int,
+    width: int,
+    block: int,
+    weights: str = "dense",
+    library: Native | None = None,
+) -> Kernels:
+    """Choose the fast paths on this CPU by probing them; about a tenth of a second per dtype.
 
     `dtypes` is the order of preference: the first whose probes pass is taken. If none passes, the first that
     this CPU can run at all is taken and `exact` is false: answers are right, but their last bits depend on
     the batch. fp32 runs everywhere; without it, ValueError if no dtype can run.
 
-    Triton's kernels are not chosen here, since none has run on a GPU yet (docs/explanation/kernels.md). Their
-    place is beside this: the same record with their launchers, `attention_triton.plan_work` for the plan,
-    and the same probes run on the device.
+    weights: one of `WEIGHTS`. library: the compiled kernels (`native.load`), taken for bf16 if they pass the
+    probes and fit the shape; torch's operators otherwise.
+
+    Triton's kernels are not chosen here but by `kernels.device`: they run on a GPU.
     """
     runnable = [dtype for dtype in dtypes if linear.supports(dtype)]
     if not runnable:
         raise ValueError(f"this CPU runs none of {', '.join(map(str, dtypes))}")
-    first = _probed(runnable[0], Geometry(heads, kv_heads, width, block, runnable[0], 0))
-    others = (_probed(dtype, Geometry(heads, kv_heads, width, block, dtype, 0)) for dtype in runnable[1:])
-    return first if first.exact else next((kernels for kernels in others if kernels.exact), first)
+    geometry = Geometry(heads, kv_heads, width, block, runnable[0], 0)
+    if library is not None and runnable[0] is torch.bfloat16 and native_ops.fits(width, block):
+        compiled = _compiled(library, geometry, weights)
+        if compiled.exact:
+            return compiled
+    probed = (_probed(attrs.evolve(geometry, dtype=dtype), weights) for dtype in runnable)
+    first = next(probed)
+    return first if first.exact else next((kernels for kernels in probed if kernels.exact), first)
 
 
-def _probed(dtype: torch.dtype, geometry: Geometry) -> Kernels:
-    slices = (w for w in WIDTHS[dtype] if probe.linear_is_exact(dtype, w))
+def _compiled(library: Native, geometry: Geometry, weights: str) -> Kernels:
+    """The record of the compiled kernels: bf16, with weights in bf16 or int8."""
+    pack = native_ops.pack_int8 if weights == "int8" else native_ops.pack_bf16
+    chosen = Kernels(
+        name="compiled",
+        dtype=torch.bfloat16,
+        weights=weights,
+        exact=False,
+        declared={"library": library.digest, "block": geometry.block},
+        pack_linear=lambda weight, bias=None: pack(library, [weight], bias),
+        plan_attention=partial(native_ops.plan_attention, geometry.group),
+        rms_norm=partial(native_ops.rms_norm, library),
+        add_rms_norm=partial(native_ops.add_rms_norm, library),
+        rope_store=partial(native_ops.rope_store, library),
+        swiglu=partial(native_ops.swiglu, library),
+        attend=partial(native_ops.attend, library),
+        restore_linear=partial(native_ops.int8_of, library) if weights == "int8" else None,
+    )
+    linears = probe.packed_is_exact(chosen.pack_linear, chosen.dtype)
+    attends = probe.attends_exactly(chosen.attend, chosen.plan_attention, geometry)
+    return attrs.evolve(chosen, exact=linears and attends)
+
+
+def _probed(geometry: Geometry, weights: str) -> Kernels:
+    """The record of torch's operators in the geometry's dtype."""
+    dtype = geometry.dtype
+    slice_width = next((w for w in WIDTHS[dtype] if probe.linear_is_exact(dtype, w)), 0)
     fillings = (attrs.evolve(geometry, rows_multiple=m) for m in ROWS_MULTIPLES)
-    geometries = (g for g in fillings if probe.attention_is_exact(dtype, g))
-    slice_width, filled = next(slices, 0), next(geometries, None)
+    filled = next((g for g in fillings if probe.attention_is_exact(dtype, g)), None)
+    exact = bool(slice_width) and filled is not None
+    cut, plan = (
+        slice_width or linear.SLICE,
+        filled or attrs.evolve(geometry, rows_multiple=ROWS_MULTIPLES[-1]),
+    )
+    pack: Callable[..., Linear] = lambda weight, bias=None: linear.pack_linear(weight, bias, cut)  # noqa: E731
+    if weights == "int8":
+        form = linear_int8.fastest()
+        pack = lambda weight, bias=None: linear_int8.pack_int8(weight, bias, form)  # noqa: E731
+    declared = attrs.asdict(plan, filter=lambda field, _: field.name != "dtype")
     return Kernels(
         name="torch",
         dtype=dtype,
-        exact=bool(slice_width) and filled is not None,
-        slice_width=slice_width or linear.SLICE,
-        geometry=filled or attrs.evolve(geometry, rows_multiple=ROWS_MULTIPLES[-1]),
+        weights=weights,
+        exact=exact,
+        declared={"slice_width": cut, "attention": declared},
+        pack_linear=pack,
+        plan_attention=partial(attention.plan_attention, geometry=plan),
         rms_norm=rms_norm.rms_norm,
         add_rms_norm=rms_norm.add_rms_norm,
-        rope_angles=rope.rope_angles,
         rope_store=rope.rope_store,
         swiglu=swiglu.swiglu,
         attend=attention.attend,
-        gumbel=sample.gumbel,
     )

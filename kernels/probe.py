@@ -8,7 +8,9 @@ at k = 2,048 from 129 rows on, a lone row, the tail of a block), on inputs with 
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -49,23 +51,39 @@ def rows_are_independent(
 
 def linear_is_exact(dtype: torch.dtype, width: int, k: int = 2560, n: int = 1024) -> bool:
     """Whether `pack_linear` cut into slices of `width` is row-independent for this dtype."""
+    return packed_is_exact(lambda weight: pack_linear(weight, None, width), dtype, k, n)
+
+
+def packed_is_exact(
+    pack: Callable[[Tensor], Callable[[Tensor], Tensor]], dtype: torch.dtype, k: int = 2560, n: int = 1024
+) -> bool:
+    """Whether the linear that `pack` makes of a weight [n, k] is row-independent."""
     generator = torch.Generator().manual_seed(20260726)
-    layer = pack_linear((torch.randn(n, k, generator=generator) / k**0.5).to(dtype), None, width)
+    layer = pack((torch.randn(n, k, generator=generator) / k**0.5).to(dtype))
     return rows_are_independent(layer, normal(generator, dtype, 260, k))
 
 
 def attention_is_exact(dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Whether decode, chunked prefill and any batch of them agree with a whole prefill, bit for bit."""
+    """Whether torch's decode, chunked prefill and any batch of them agree with a whole prefill, bit for bit."""
+    return attends_exactly(
+        attend, partial(plan_attention, geometry=attrs.evolve(geometry, dtype=dtype)), geometry
+    )
+
+
+def attends_exactly(
+    attend: Callable[..., Tensor], plan: Callable[[list[Span]], object], geometry: Geometry
+) -> bool:
+    """As `attention_is_exact`, for any pair of `plan_attention` and `attend`."""
     generator = torch.Generator().manual_seed(20260726)
     block, length = geometry.block, geometry.block * 2 + 9
     shape = (3, 2, geometry.kv_heads, block, geometry.width)
-    cache = normal(generator, dtype, *shape)
-    q = normal(generator, dtype, length, geometry.heads, geometry.width)
+    cache = normal(generator, geometry.dtype, *shape)
+    q = normal(generator, geometry.dtype, length, geometry.heads, geometry.width)
 
     def rows(*cuts: tuple[int, int]) -> Tensor:
         spans = [Span(start, count, (2, 0, 1)) for start, count in cuts]
         chosen = torch.cat([q[start : start + count] for start, count in cuts])
-        return attend(chosen, cache, plan_attention(spans, geometry), geometry.width**-0.5)
+        return attend(chosen, cache, plan(spans), geometry.width**-0.5)
 
     with threads(1):
         whole = rows((0, length))

@@ -213,6 +213,8 @@ class Node:
             "step-ms": round(config.step_budget_s * 1000),
             "running-max": config.sequences_max,
         }
+        if config.cache_dir is not None:
+            settings["cache-dir"] = config.cache_dir
         words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         return EngineCommand(tuple(words), tuple(environment().items()))
 

@@ -3,6 +3,11 @@
 import os
 from pathlib import Path
 
+import torch
+
+from node.engine.config_hf import Shape
+from node.engine.weights import Weights
+
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -29,3 +34,25 @@ def _number(path: Path) -> int | None:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
+
+
+def weights_bytes(shape: Shape, weights: Weights, dtype: torch.dtype, held: str) -> int:
+    """Bytes that a model's weights take at the height of loading, beside the mapped files.
+
+    The packed copies (one byte and a 2,000th for scales under `int8`, else the dtype's; a tied head is packed
+    beside the embedding table), the table itself, and the two largest tensors in conversion. Files that have
+    the dtype already are mapped: their pages are the kernel's to take back, so only what is converted counts.
+    """
+    sizes = {name: _elements(entry.shape) for name, entry in weights.entries.items()}
+    table = sizes["model.embed_tokens.weight"]
+    linears = sum(size for name, size in sizes.items() if len(weights.entries[name].shape) > 1)
+    linears -= 0 if shape.tied else table
+    each = 1.01 if held == "int8" else dtype.itemsize
+    return int(linears * each) + (table + 2 * max(sizes.values())) * dtype.itemsize
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

@@ -12,7 +12,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from kernels import Batch, Kernels, Linear
+from kernels import Kernels, Linear
 from node.engine.config_hf import Llama3Scaling, Shape
 from node.engine.weights import Weights
 
@@ -43,7 +43,8 @@ class Step:
     """[rows] int64: the block that receives the row's key and value"""
     slot: Tensor
     """[rows] int64: the place in that block"""
-    batches: tuple[Batch, ...]
+    batches: object
+    """What `Kernels.plan_attention` made of the spans."""
 
 
 @attrs.frozen(eq=False)
@@ -119,17 +120,26 @@ def _scaled(frequencies: Tensor, scaling: Llama3Scaling) -> Tensor:
     return (1 - kept) * frequencies / scaling.factor + kept * frequencies
 
 
+Pack = Callable[[str, Callable[[], Tensor], Tensor | None], Linear]
+"""(name, what reads the weight, bias) -> the packed linear. The name is the same at each load."""
+
+
 def load_transformer(
-    shape: Shape, weights: Weights, kernels: Kernels, progress: Callable[[int, int], None] | None = None
+    shape: Shape,
+    weights: Weights,
+    kernels: Kernels,
+    progress: Callable[[int, int], None] | None = None,
+    pack: Pack | None = None,
 ) -> Transformer:
-    """Read, convert and pack all weights. `progress(done, total)` counts layers."""
+    """Read, convert and pack all weights. `progress(done, total)` counts layers; `pack` may keep what it packs."""
+    packed = pack or (lambda _name, read, bias: kernels.pack_linear(read(), bias))
     layers = []
     for index in range(shape.layers):
-        layers.append(_load_layer(shape, weights, kernels, f"model.layers.{index}."))
+        layers.append(_load_layer(shape, weights, kernels, f"model.layers.{index}.", packed))
         if progress is not None:
             progress(index + 1, shape.layers)
     embedding = weights.read("model.embed_tokens.weight", kernels.dtype)
-    head = embedding if shape.tied else weights.read("lm_head.weight", kernels.dtype)
+    head = "model.embed_tokens.weight" if shape.tied else "lm_head.weight"
     return Transformer(
         shape=shape,
         kernels=kernels,
@@ -137,28 +147,31 @@ def load_transformer(
         frequencies=rope_frequencies(shape),
         layers=tuple(layers),
         norm=weights.read("model.norm.weight", kernels.dtype),
-        head=kernels.pack_linear(head),
+        head=packed("head", lambda: weights.read(head, kernels.dtype), None),
     )
 
 
-def _load_layer(shape: Shape, weights: Weights, kernels: Kernels, prefix: str) -> Layer:
+def _load_layer(shape: Shape, weights: Weights, kernels: Kernels, prefix: str, pack: Pack) -> Layer:
     def read(name: str) -> Tensor:
         return weights.read(prefix + name, kernels.dtype)
 
     def fused(pattern: str, *names: str) -> Tensor:
-        return torch.cat([read(pattern.format(name)) for name in names])
+        parts = [read(pattern.format(name)) for name in names]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    qkv_bias = fused("self_attn.{}_proj.bias", "q", "k", "v") if shape.qkv_bias else None
+    def linear(pattern: str, *names: str, biased: bool = False) -> Linear:
+        bias = fused(f"{pattern}.bias", *names) if biased else None
+        name = prefix + pattern.format("_".join(names))
+        return pack(name, lambda: fused(f"{pattern}.weight", *names), bias)
+
     return Layer(
         input_norm=read("input_layernorm.weight"),
-        qkv=kernels.pack_linear(fused("self_attn.{}_proj.weight", "q", "k", "v"), qkv_bias),
+        qkv=linear("self_attn.{}_proj", "q", "k", "v", biased=shape.qkv_bias),
         q_norm=_head_norms(shape, read) if shape.qk_norm else None,
-        o=kernels.pack_linear(
-            read("self_attn.o_proj.weight"), read("self_attn.o_proj.bias") if shape.o_bias else None
-        ),
+        o=linear("self_attn.{}_proj", "o", biased=shape.o_bias),
         post_norm=read("post_attention_layernorm.weight"),
-        gate_up=kernels.pack_linear(fused("mlp.{}_proj.weight", "gate", "up")),
-        down=kernels.pack_linear(read("mlp.down_proj.weight")),
+        gate_up=linear("mlp.{}_proj", "gate", "up"),
+        down=linear("mlp.{}_proj", "down"),
     )
 
 

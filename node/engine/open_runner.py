@@ -50,6 +50,7 @@ def open_runner(
     step_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
     loading: Callable[[str, int, int], None] | None = None,
+    keep: Path | None = None,
 ) -> tuple[Runner | DeviceRunner, Choice]:
     """Load a model on the device that was asked for; return its runner, and how the device was chosen.
 
@@ -58,7 +59,9 @@ def open_runner(
     choice = choose_device(device)
     common = {"dtype": dtype, "block_tokens": block_tokens, "kv_bytes": kv_bytes}
     if choice.device == "cpu":
-        given = {name: value for name, value in (common | {"threads": threads}).items() if value}
+        given = {
+            name: value for name, value in (common | {"threads": threads, "keep": keep}).items() if value
+        }
         return Runner(directory, "cpu", progress=progress, loading=loading, **given), choice
     given = {name: value for name, value in (common | {"step_tokens": step_tokens}).items() if value}
     return open_device_runner(directory, choice.device, DeviceOptions(**given), progress, loading), choice

@@ -19,20 +19,25 @@ import torch
 from torch import Tensor
 
 import kernels
+from kernels import native
 from node.engine.config_hf import ModelError, Shape, read_config, shape_of
-from node.engine.memory import available_bytes
+from node.engine.keep import Packed, digest_of
+from node.engine.memory import available_bytes, weights_bytes
 from node.engine.model import Step, Transformer, load_transformer
 from node.engine.plan import Plan, Row, Sampled
 from node.engine.policy import measure, policy_digest
 from node.engine.sampler import sample
 from node.engine.weights import Weights, model_digest, open_weights
 
-DTYPES = {"bf16": (torch.bfloat16, torch.float32), "fp32": (torch.float32,)}
-"""Dtypes of weights and cache in order of preference: fp32 is the way out where bf16 is not exact."""
+DTYPES = {
+    "bf16": (torch.bfloat16, torch.float32),
+    "int8": (torch.bfloat16, torch.float32),
+    "fp32": (torch.float32,),
+}
+"""Dtypes of what is computed and cached, in order of preference: fp32 is the way out where bf16 is not exact.
+In `int8` the linears hold and multiply bytes."""
 KV_BYTES = 1 << 30
 """Default size of the cache, if a quarter of the memory allows it."""
-LOAD_OVERHEAD = 2.2
-"""Memory at the height of loading over the packed weights: packed copies beside the mapped file."""
 
 
 class Runner:
@@ -49,15 +54,18 @@ class Runner:
         kv_bytes: int | None = None,
         progress: Callable[[int], None] | None = None,
         loading: Callable[[str, int, int], None] | None = None,
+        keep: Path | None = None,
     ) -> None:
         """Load a Hugging Face directory. `ModelError` if it cannot be run, before memory is taken.
 
-        device: `auto` or `cpu`. dtype: `bf16`, `fp32`, or `auto` (fp32 only if the weights are fp32 or bf16
-        is not exact here). threads: torch's; None measures which of 1, 2, .. cores is fastest for one row.
+        device: `auto` or `cpu`. dtype: `bf16`, `fp32`, `int8` (bf16 with linears in eight bits), or `auto`
+        (fp32 only if the weights are fp32 or bf16 is not exact here). threads: torch's; None measures which
+        of 1, 2, .. cores is fastest for one row.
         block_tokens: tokens per block of the cache, which is attention's chunk and so part of the policy.
         kv_blocks or kv_bytes: the cache's size; by default 1 GiB or a quarter of the memory at hand.
         progress: called with the number of each layer that a step has done.
         loading: called with (`what`, done, total) while loading; the units are bytes or layers.
+        keep: directory for what makes the next start faster; by default the user's cache directory.
         """
         if device not in ("auto", "cpu"):
             raise ModelError(
@@ -68,22 +76,30 @@ class Runner:
         shape = shape_of(read_config(directory))
         weights = open_weights(directory, shape)
         torch.set_num_threads(threads or 1)
-        preferred = _preferred(dtype, shape)
-        chosen = kernels.select(preferred, shape.heads, shape.kv_heads, shape.head_width, block_tokens)
-        blocks = _preflight(shape, weights, chosen.dtype, block_tokens, kv_blocks, kv_bytes)
+        preferred, held = _preferred(dtype, shape), "int8" if dtype == "int8" else "dense"
+        sizes = (shape.heads, shape.kv_heads, shape.head_width, block_tokens)
+        chosen = kernels.select(preferred, *sizes, held, native.load(keep))
+        blocks = _preflight(shape, weights, chosen, block_tokens, kv_blocks, kv_bytes)
         self.progress = progress
         self.shape = shape
-        self.digest = model_digest(weights, lambda done, total: say("digest", done, total))
-        self._model: Transformer = load_transformer(
-            shape, weights, chosen, lambda done, total: say("weights", done, total)
+        keep = keep or native.cache_directory()
+        self.digest = digest_of(
+            keep,
+            (directory / "config.json", *weights.files),
+            lambda: model_digest(weights, lambda done, total: say("digest", done, total)),
         )
+        packed = Packed.open(keep, self.digest, chosen)
+        self._model: Transformer = load_transformer(
+            shape, weights, chosen, lambda done, total: say("weights", done, total), packed.pack
+        )
+        packed.save()
         self._cache = _allocate(shape, chosen.dtype, blocks, block_tokens)
         self._pages = tuple(self._cache[:, layer] for layer in range(shape.layers))
         self.blocks = blocks
         self.block_tokens = block_tokens
         self.context_max = min(shape.context_max, blocks * block_tokens)
         self.vocabulary = shape.vocabulary
-        self.dtype = "bf16" if chosen.dtype is torch.bfloat16 else "fp32"
+        self.dtype = held if held == "int8" else "bf16" if chosen.dtype is torch.bfloat16 else "fp32"
         canary = measure(self.logits, shape.vocabulary, block_tokens, self.context_max, blocks, threads)
         torch.set_num_threads(canary.threads)
         self.threads = canary.threads
@@ -156,7 +172,7 @@ def _preferred(dtype: str, shape: Shape) -> tuple[torch.dtype, ...]:
     if dtype == "auto":
         dtype = "fp32" if shape.dtype == "float32" else "bf16"
     if dtype not in DTYPES:
-        raise ModelError(f"dtype `{dtype}` is not supported", "choose `auto`, `bf16` or `fp32`")
+        raise ModelError(f"dtype `{dtype}` is not supported", "choose `auto`, `bf16`, `int8` or `fp32`")
     return DTYPES[dtype]
 
 
@@ -168,13 +184,13 @@ def block_bytes(shape: Shape, dtype: torch.dtype, block_tokens: int) -> int:
 def _preflight(
     shape: Shape,
     weights: Weights,
-    dtype: torch.dtype,
+    chosen: kernels.Kernels,
     block_tokens: int,
     kv_blocks: int | None,
     kv_bytes: int | None,
 ) -> int:
     """Number of blocks, or `ModelError` with the figures if weights and cache do not fit into memory."""
-    block = block_bytes(shape, dtype, block_tokens)
+    block = block_bytes(shape, chosen.dtype, block_tokens)
     have = available_bytes()
     budget = min(KV_BYTES, have // 4) if kv_bytes is None else kv_bytes
     blocks = budget // block if kv_blocks is None else kv_blocks
@@ -183,7 +199,7 @@ def _preflight(
             f"the cache of {budget:,} bytes is smaller than one block of {block:,}",
             f"give it at least {block:,} bytes",
         )
-    need = int(weights.bytes * LOAD_OVERHEAD) + blocks * block
+    need = weights_bytes(shape, weights, chosen.dtype, chosen.weights) + blocks * block
     if need > have:
         raise ModelError(
             f"the model needs {need:,} bytes ({blocks:,} blocks of cache take {blocks * block:,}), {have:,} are free",

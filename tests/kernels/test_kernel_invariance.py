@@ -5,14 +5,18 @@ import torch
 import torch.nn.functional as F
 
 import kernels
-from kernels import Span, probe
-from kernels.attention import Geometry, attend, plan_attention
+from kernels import Span, native, native_ops, probe
 from kernels.linear import pack_linear
 from kernels.op import normal
-from kernels.rms_norm import rms_norm
-from kernels.swiglu import swiglu
 
-DTYPES = tuple(dtype for dtype in (torch.bfloat16, torch.float32) if kernels.linear.supports(dtype))
+LIBRARY = native.load()
+LOW = [torch.bfloat16] if kernels.linear.supports(torch.bfloat16) else []
+PATHS = {
+    **{f"torch {dtype}": (dtype, "dense", None) for dtype in (*LOW, torch.float32)},
+    "torch int8": ((*LOW, torch.float32)[0], "int8", None),
+}
+if LIBRARY is not None:
+    PATHS |= {f"compiled {held}": (torch.bfloat16, held, LIBRARY) for held in kernels.WEIGHTS}
 BLOCK, LENGTH = 32, 150
 
 
@@ -20,10 +24,12 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
-@pytest.fixture(scope="module", params=DTYPES, ids=str)
+@pytest.fixture(scope="module", params=PATHS)
 def chosen(request: pytest.FixtureRequest) -> kernels.Kernels:
-    chosen = kernels.select((request.param,), heads=4, kv_heads=2, width=64, block=BLOCK)
+    dtype, held, library = PATHS[request.param]
+    chosen = kernels.select((dtype,), 4, 2, 64, BLOCK, held, library)
     assert chosen.exact, "no fast path for this dtype is row-independent on this machine"
+    assert chosen.name == request.param.split()[0]
     return chosen
 
 
@@ -33,12 +39,36 @@ def test_linear_rows_do_not_see_each_other(chosen: kernels.Kernels, k: int, n: i
     assert probe.rows_are_independent(layer, normal(generator(), chosen.dtype, 300, k), (*probe.SIZES, 300))
 
 
+@pytest.mark.parametrize("k", [8192, 14336, 16384])
+def test_long_rows_have_the_same_bits_in_batches_of_one_to_sixty_four(chosen: kernels.Kernels, k: int):
+    layer = chosen.pack_linear((torch.randn(70, k, generator=generator()) / k**0.5).to(chosen.dtype))
+    x = normal(generator(), chosen.dtype, 64, k) ** 3  # a few elements outweigh all others
+    assert probe.rows_are_independent(layer, x, range(1, 65))
+
+
+PLANTED = {
+    "one bit more in company": lambda whole, _, x: whole(x) * (1 + 2.0**-23 * (len(x) == 17)),
+    "a lone row summed in another order": lambda whole, halves, x: whole(x) if len(x) > 1 else halves(x),
+    "a scale of the batch": lambda whole, _, x: whole(x * 3 / x.abs().amax()) / 3 * x.abs().amax(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_probe_catches_a_break_that_was_planted(name: str):
+    weight = torch.randn(256, 2048, generator=generator()) / 45
+    whole, halves = pack_linear(weight, None, 2048), pack_linear(weight, None, 1024)
+    x = normal(generator(), torch.float32, 260, 2048)
+    assert probe.rows_are_independent(whole, x)
+    assert not probe.rows_are_independent(lambda rows: PLANTED[name](whole, halves, rows), x)
+
+
 @pytest.mark.parametrize("width", [64, 97, 768, 4096])
 def test_norm_and_swiglu_rows_do_not_see_each_other(chosen: kernels.Kernels, width: int):
     x = normal(generator(), chosen.dtype, 257, 2 * width)
     weight = normal(generator(), chosen.dtype, 2 * width)
-    assert probe.rows_are_independent(lambda rows: rms_norm(rows, weight, 1e-5), x)
-    assert probe.rows_are_independent(swiglu, x)
+    assert probe.rows_are_independent(lambda rows: chosen.rms_norm(rows, weight, 1e-5), x)
+    assert probe.rows_are_independent(lambda rows: chosen.add_rms_norm(rows, rows + 1, weight, 1e-5), x)
+    assert probe.rows_are_independent(chosen.swiglu, x)
 
 
 def test_the_probe_catches_rows_that_do():
@@ -53,24 +83,37 @@ def test_the_probe_catches_rows_that_do():
 class Paged:
     """One sequence of LENGTH tokens in scattered pages, and strangers to share its batches with."""
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, chosen: kernels.Kernels) -> None:
         source = generator()
-        self.geometry = geometry
-        self.cache = normal(source, geometry.dtype, 12, 2, geometry.kv_heads, BLOCK, geometry.width)
-        self.q = normal(source, geometry.dtype, LENGTH, geometry.heads, geometry.width)
+        self.chosen = chosen
+        pages = normal(source, chosen.dtype, 12, 2, 2, BLOCK, 64)
+        self.q = normal(source, chosen.dtype, LENGTH, 4, 64)
         self.pages = (7, 2, 11, 0, 5)
+        self.cache = pages.clone()
+        if chosen.name == "compiled":
+            native_ops.store(self.cache, pages)
 
     def attend(self, cuts: list[tuple[int, int]], pages: tuple[int, ...] | None = None) -> torch.Tensor:
         """Attention for spans (start, count) of the sequence; spans of one row first."""
         spans = [Span(start, count, pages or self.pages) for start, count in cuts]
         q = torch.cat([self.q[start : start + count] for start, count in cuts])
-        plan = plan_attention(spans, self.geometry)
-        return attend(q, self.cache, plan, self.geometry.width**-0.5)
+        return self.chosen.attend(q, self.cache, self.chosen.plan_attention(spans), 0.125)
+
+    def overwrite(self, page: int, first: int, value: float) -> None:
+        """Keys and values of a page's slots from `first` on become `value`."""
+        plain = torch.empty_like(self.cache)
+        if self.chosen.name == "compiled":
+            mark = torch.zeros_like(self.cache)
+            mark[page, :, :, first:] = 1
+            native_ops.store(plain, mark)
+            self.cache[plain == 1] = value
+        else:
+            self.cache[page, :, :, first:] = value
 
 
 @pytest.fixture
 def paged(chosen: kernels.Kernels) -> Paged:
-    return Paged(chosen.geometry)
+    return Paged(chosen)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -101,9 +144,9 @@ def test_where_the_pages_lie_does_not_matter(paged: Paged):
 
 def test_a_row_sees_no_key_after_its_own(paged: Paged):
     before = paged.attend([(40, 1), (0, 40)])
-    paged.cache[2, :, :, 9:] = 1e4  # slots of positions 41 and later in the second page
+    paged.overwrite(2, 9, 1e4)  # slots of positions 41 and later in the second page
     assert torch.equal(paged.attend([(40, 1), (0, 40)]), before)
-    paged.cache[2, :, :, 8] = 1e4  # position 40 itself
+    paged.overwrite(2, 8, 1e4)  # position 40 too
     assert not torch.equal(paged.attend([(40, 1), (0, 40)]), before)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.tidy.tree import PACKAGES, ROOT, files
 
 BESIDE = ("pyproject.toml", "README.md", "LICENSE")
-DATA = ("node/models", "node/web")
+DATA = ("kernels/cpu", "node/models", "node/web")
 
 
 @pytest.fixture(scope="module")

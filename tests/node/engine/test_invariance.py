@@ -19,7 +19,14 @@ SAMPLING = Sampling(
 )
 PROMPT = [index * 37 % 320 for index in range(70)]
 COUNT = 40
-CASES = {"llama": (LLAMA, LOW), "llama-fp32": (LLAMA, "fp32"), "qwen3": (QWEN3, LOW), "long": (LONG, LOW)}
+CASES = {
+    "llama": (LLAMA, LOW),
+    "llama-int8": (LLAMA, "int8"),
+    "llama-fp32": (LLAMA, "fp32"),
+    "qwen3": (QWEN3, LOW),
+    "long": (LONG, LOW),
+    "long-int8": (LONG, "int8"),
+}
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
 import kernels
+from kernels import native
 from node.engine.config_hf import ModelError
 from node.engine.memory import available_bytes
 from node.engine.plan import NotFinite, Plan, Sampled, Sampling
@@ -78,9 +80,9 @@ def test_progress_is_told_per_layer(runner: Runner):
     assert seen == [1, 2]
 
 
-def test_loading_is_told(directory: Path):
+def test_loading_is_told(directory: Path, tmp_path: Path):
     seen: list[tuple[str, int, int]] = []
-    load(directory, loading=lambda *step: seen.append(step))
+    load(directory, loading=lambda *step: seen.append(step), keep=tmp_path)
     assert [what for what, done, total in seen if done == total] == ["digest", "weights"]
 
 
@@ -138,12 +140,20 @@ def inexact(dtype: torch.dtype, width: int) -> bool:
     return dtype is not torch.bfloat16
 
 
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without the compiled kernels."""
+    monkeypatch.setattr(native, "COMPILER", "no-such-compiler")
+
+
+@pytest.mark.usefixtures("uncompiled")
 def test_where_bf16_is_not_exact_fp32_is_taken(directory: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(kernels.probe, "linear_is_exact", inexact)
     runner = load(directory)
     assert (runner.dtype, runner.exact) == ("fp32", True)
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_where_nothing_is_exact_the_engine_says_so(directory: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(kernels.probe, "attention_is_exact", lambda dtype, geometry: False)
     runner = load(directory)
@@ -154,12 +164,29 @@ def test_where_nothing_is_exact_the_engine_says_so(directory: Path, monkeypatch:
 def test_a_model_that_sees_its_batch_is_caught_by_the_canary(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    honest = kernels.swiglu.swiglu
+    honest = kernels.select
 
-    def leaky(x: torch.Tensor) -> torch.Tensor:
-        return honest(x) * (1 + len(x) / 512)
+    def leaky(*arguments: object) -> kernels.Kernels:
+        chosen = honest(*arguments)
+        return attrs.evolve(chosen, swiglu=lambda x: chosen.swiglu(x) * (1 + len(x) / 512))
 
-    monkeypatch.setattr(kernels.swiglu, "swiglu", leaky)
+    monkeypatch.setattr(kernels, "select", leaky)
+    assert not load(directory).exact
+
+
+@pytest.mark.parametrize("compiler", ["cc", "no-such-compiler"])
+def test_int8_runs_exactly_and_says_so(directory: Path, monkeypatch: pytest.MonkeyPatch, compiler: str):
+    monkeypatch.setattr(native, "COMPILER", compiler)
+    runner, wide = load(directory, dtype="int8"), load(directory)
+    assert (runner.dtype, runner.exact) == ("int8", True)
+    assert runner.digest == wide.digest
+    assert runner.policy != wide.policy
+
+
+def test_where_bf16_is_not_exact_the_compiled_kernels_are_not_taken(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(kernels.probe, "attends_exactly", lambda *_: False)
     assert not load(directory).exact
 
 
