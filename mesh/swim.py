@@ -218,7 +218,7 @@ class Swim:
     def tick(self, now: Now) -> list[Effect | Fact]:
         """Do what has come due. Call it at `next_deadline()`, after draining the sockets."""
         self._wake(now)
-        self._backlog.ticked(now.mono, self._lag_s)
+        self._backlog.ticked(now.mono)
         for key in self._agenda.due(now.mono):
             _DUE[type(key)](self, now, key)
         return self._voice.take()

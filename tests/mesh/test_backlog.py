@@ -2,6 +2,7 @@
 
 from collections import deque
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +32,7 @@ def test_nothing_is_older_than_is_said_while_a_tick_leaves_no_more_than_the_boun
             now_s += cost_s
         if now_s >= due_s:
             backlog.ran(now_s, now_s - due_s)
-            backlog.ticked(now_s, now_s - due_s)
+            backlog.ticked(now_s)
             due_s = now_s + 0.05
 
 
@@ -40,7 +41,7 @@ def test_who_is_on_time_reads_what_has_just_come():
     backlog.ran(1.0, 0.0)
     backlog.ran(1.5, LATE_S)
     assert backlog.waited_s(1.5) == 0.0
-    backlog.ticked(1.5, LATE_S)
+    backlog.ticked(1.5)
     backlog.ran(1.6, 0.0)
     assert backlog.waited_s(1.6) == 0.0
 
@@ -48,8 +49,23 @@ def test_who_is_on_time_reads_what_has_just_come():
 def test_what_a_late_tick_leaves_behind_came_since_the_tick_before_it():
     backlog = Backlog()
     backlog.ran(1.0, 0.0)
-    backlog.ticked(2.0, 0.0)
-    backlog.ticked(5.0, 1.0)
+    backlog.ticked(2.0)
+    backlog.ran(5.0, 1.0)
+    backlog.ticked(5.0)
     assert backlog.waited_s(5.5) == 3.5
-    backlog.ticked(6.0, 0.0)
+    backlog.ran(6.0, 0.0)
+    backlog.ticked(6.0)
     assert backlog.waited_s(6.0) == 0.0
+
+
+def test_a_tick_that_only_seems_on_time_since_deadlines_were_shifted_leaves_old_input_behind():
+    backlog = Backlog()
+    backlog.ran(1.0, 0.0)
+    backlog.ticked(2.0)
+    backlog.ran(9.0, 6.0)
+    backlog.ran(9.001, 0.0)
+    backlog.ticked(9.001)
+    assert backlog.waited_s(9.002) == pytest.approx(7.002)
+    backlog.ran(9.05, 0.0)
+    backlog.ticked(9.05)
+    assert backlog.waited_s(9.06) == 0.0

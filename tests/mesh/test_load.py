@@ -327,9 +327,11 @@ def test_what_is_read_late_counts_as_old_until_a_tick_comes_on_time(away_s):
         age_ms = core.loads.get(Now(late, 0.0), f"{2:016x}").age_ms
         assert age_ms == pytest.approx(1000 * (late - ticked), abs=2)
     core.tick(Now(late, now.wall))
+    core.receive(Now(late, now.wall), gossip_of(4), account(2).address)
+    assert core.loads.get(Now(late, 0.0), f"{2:016x}").age_ms >= 1000 * away_s, "drivers drain within a bound"
     due = core.next_deadline()
     core.tick(Now(due, now.wall))
-    core.receive(Now(due, now.wall), gossip_of(4), account(2).address)
+    core.receive(Now(due, now.wall), gossip_of(5), account(2).address)
     assert core.loads.get(Now(due, 0.0), f"{2:016x}").age_ms == 0
 
 
