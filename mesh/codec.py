@@ -108,6 +108,8 @@ EVENT_BYTES_OLD = 900
 """The same until protocol 3."""
 EVENT_ITEM_BYTES_MAX = PACKET_BYTES_MAX - 43
 """An event with all that describes it: a packet of its own has room for it beside header, message and mark."""
+COORDINATE_FIELD_BYTES_MAX = 64
+"""Room for a coordinate; what is none, or of another size, is refused by itself and not with its packet."""
 METADATA_BYTES_MAX = 65_536
 """Metadata of one member."""
 PIECE_BYTES_MAX = 900
@@ -189,9 +191,11 @@ LOAD_MARK = Layout(LoadMark, LOAD_RECORD.fields[:4])
 _HELD = Layout(LoadHeld, LOAD_RECORD.fields[1:3])
 _STILL = Layout(LoadStill, LOAD_RECORD.fields[1:4])
 
+_COORDINATE = Field("coordinate", blob(COORDINATE_FIELD_BYTES_MAX), b"", spared=True)
+
 ITEMS: dict[int, Layout] = {
-    1: Layout(Ping, (_SOURCE, Field("nonce", NONCE), Field("target", NODE))),
-    2: Layout(Ack, (_SOURCE, Field("nonce", NONCE), Field("digest", DIGEST))),
+    1: Layout(Ping, (_SOURCE, Field("nonce", NONCE), Field("target", NODE), _COORDINATE)),
+    2: Layout(Ack, (_SOURCE, Field("nonce", NONCE), Field("digest", DIGEST), _COORDINATE)),
     3: Layout(
         PingRequest,
         (

@@ -28,7 +28,8 @@ from mesh.member import Member
 from mesh.members import Members
 from mesh.messages import Ack, Message, Nack, Ping, PingRequest
 from mesh.now import Now
-from mesh.probe import Phase, Probe, RoundTrip, timeout_s
+from mesh.probe import Phase, Probe
+from mesh.round_trips import RoundTrips
 from mesh.swim_options import SwimOptions
 from mesh.trust import Trust
 from mesh.why import Why
@@ -130,10 +131,8 @@ class Detector:
         self._rounds: dict[int, Probe] = {}
         self._nonces: dict[str, int] = {}
         self._relays: dict[int, _Relay] = {}
-        self._round_trips: dict[str, RoundTrip] = {}
-        self._typical: RoundTrip | None = None
-        """Over all peers, for those that were not measured: its variation covers how they differ."""
         self._heard_at: dict[str, float] = {}
+        self.round_trips = RoundTrips(options, rng)
         self.trust = Trust(options.trust)
         self.loss = LossMeter()
         self.why = Why()
@@ -161,10 +160,6 @@ class Detector:
     def is_quarantined(self, node: str) -> bool:
         """Whether this node has stopped trusting `node` to answer."""
         return node in self.trust
-
-    def round_trip(self, node: str) -> RoundTrip | None:
-        """The measured round trip to `node`, if any."""
-        return self._round_trips.get(node)
 
     def round_with(self, node: str) -> Probe | None:
         """The open round with `node`, if any."""
@@ -238,7 +233,10 @@ class Detector:
             if probe.phase is not was:
                 self._agenda.set(RoundKey(probe.nonce), probe.deadline_at)
             return []
-        self._measure(probe, probe.round_trip_s(now.mono, ack.source, reliable))
+        self.round_trips.told(ack.source, ack.coordinate)
+        sample_s = probe.round_trip_s(now.mono, ack.source, reliable)
+        if sample_s is not None:
+            self.round_trips.measure(probe.target.node, sample_s)
         if was is Phase.DIRECT:
             self._sample(probe, lost=False)
         return self._echoed(now, probe, not reliable and now.mono <= self._prompt_until(probe))
@@ -318,7 +316,7 @@ class Detector:
     def note(self, now: Now, node: str, verdict: str, reason: str, accusers: tuple[str, ...] = ()) -> None:
         """Remember a verdict with its evidence, and how well we ourselves are."""
         ourselves = (self.health.score, self.loss.share, self.own_lag_s, self.echoed_at)
-        round_trip = self._round_trips.get(node)
+        round_trip = self.round_trips.get(node)
         self.why.note(now.mono, node, verdict, reason, accusers, round_trip, ourselves)
 
     def renew(self, node: str) -> None:
@@ -333,7 +331,7 @@ class Detector:
 
     def verdict_s(self, node: str, lag_s: float = 0.0, asks: int = 1) -> float:
         """Seconds that a round with `node` takes to fail."""
-        return self._verdict_s(self._timeout_s(node), lag_s, asks)
+        return self._verdict_s(self.round_trips.timeout_s(node), lag_s, asks)
 
     def _verdict_s(self, timeout_s: float, lag_s: float, asks: int) -> float:
         options = self._options
@@ -348,18 +346,9 @@ class Detector:
         """Between two asks of a round: far below its verdict, so that the dead are not long about it."""
         return max(self._options.probe_timeout_min_s, self._options.verdict_min_s / SPACINGS)
 
-    def _timeout_s(self, node: str) -> float:
-        options = self._options
-        return timeout_s(
-            self._round_trips.get(node, self._typical),
-            options.probe_timeout_initial_s,
-            options.probe_timeout_min_s,
-            options.probe_timeout_max_s,
-        )
-
     def _new_round(self, now: Now, target: Member, lag_s: float, asks: int, regular: bool) -> Probe:
         asks = max(asks, self.loss.round_asks) if self._options.loss_scaling else 1
-        timeout_s, nonce = self._timeout_s(target.node), self._new_nonce()
+        timeout_s, nonce = self.round_trips.timeout_s(target.node), self._new_nonce()
         patience_s = timeout_s * self.health.multiplier
         verdict_s = self._verdict_s(timeout_s, lag_s, asks)
         spacing_s = max(self._spacing_s, (verdict_s - 2 * patience_s) / asks)
@@ -369,7 +358,8 @@ class Detector:
         return self._rng.getrandbits(48)
 
     def _ping(self, probe: Probe, target: Member, reliable: bool = False) -> Say:
-        return Say(target.address, Ping(self._me, probe.nonce, target.node), target.node, reliable)
+        ping = Ping(self._me, probe.nonce, target.node, self.round_trips.mine)
+        return Say(target.address, ping, target.node, reliable)
 
     def _target(self, probe: Probe) -> Member:
         target = self._members.get(probe.target.node)
@@ -446,19 +436,11 @@ class Detector:
         if probe.regular and probe.target.node not in self.trust:
             self.loss.sample(lost)
 
-    def _measure(self, probe: Probe, sample_s: float | None) -> None:
-        if sample_s is None:
-            return
-        node = probe.target.node
-        known, typical = self._round_trips.get(node), self._typical
-        self._round_trips[node] = known.observe(sample_s) if known is not None else RoundTrip.first(sample_s)
-        self._typical = typical.observe(sample_s) if typical is not None else RoundTrip.first(sample_s)
-
     def _forget(self, node: str) -> None:
         probe = self.round_with(node)
         if probe is not None:
             self._end(probe)
-        self._round_trips.pop(node, None)
+        self.round_trips.forget(node)
         self._heard_at.pop(node, None)
         self._agenda.cancel(AskKey(node))
 

@@ -24,6 +24,8 @@ class Ping:
     """48 random bits: an answer counts only with the nonce of an open round."""
     target: str
     """Whom it is for: an address may have passed to another node."""
+    coordinate: bytes = b""
+    """Where the source is (`mesh.coordinates`); empty if it keeps no coordinates."""
 
 
 @hot
@@ -34,6 +36,8 @@ class Ack:
     nonce: int
     digest: bytes
     """`Members.digest()` of the source, 8 bytes."""
+    coordinate: bytes = b""
+    """Where the source is, as in Ping."""
 
 
 @attrs.frozen

@@ -1,10 +1,10 @@
 """The messages of an idle mesh, `Ping` and `Ack`, and of one that spreads news, `Gossip`, as bytes by hand.
 
 The tables of `mesh.codec` say what the bytes mean, and read and write everything. These three are nearly all
-that a mesh says, so their common shape, in which each integer takes eight bytes (ids and nonces are
-random, so that almost every one does), is read and written here without going through the tables. Whatever has
-another shape is left to the tables: `read` and `item` return None for it. A test holds that both ways give the
-same bytes and the same values.
+that a mesh says, so their common shape, in which each integer takes eight bytes (ids and nonces are random, so
+that almost every one does) and no coordinate follows, is read and written here without going through the tables.
+Whatever has another shape is left to the tables: `read` and `item` return None for it. A test holds that both ways
+give the same bytes and the same values.
 
     ping   01 001c 93  cf source  cf nonce  cf target
     ack    02 001d 93  cf source  cf nonce  c4 08 digest
@@ -37,11 +37,11 @@ NOBODY = bytes(8)
 def item(message: Message) -> bytes | None:
     """Encode the message as an item; None if it has not the common shape."""
     kind = type(message)
-    if kind is Ping:
+    if kind is Ping and not message.coordinate:
         nonce, source, target = message.nonce, message.source, message.target
         if nonce > SHORT_MAX and source > SHORT_ID and target > SHORT_ID:
             return PING.pack(PING_HEAD, bytes.fromhex(source), LONG, nonce, LONG, bytes.fromhex(target))
-    elif kind is Ack:
+    elif kind is Ack and not message.coordinate:
         nonce, source, digest = message.nonce, message.source, message.digest
         assert len(digest) == DIGEST_BYTES, "a digest has one length"
         if nonce > SHORT_MAX and source > SHORT_ID:

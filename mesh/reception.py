@@ -155,9 +155,7 @@ class Reception:
         reply_to = known.address if reliable and known is not None else source
         match message:
             case Ping() if message.target == self._me:
-                ack = Ack(self._me, message.nonce, self._members.digest())
-                missing = self._loads.missing(now, packet.held[0]) if packet.held else None
-                self._voice.say(now, Say(reply_to, ack, message.source, reliable), missing)
+                self._pinged(now, message, packet, reply_to, reliable)
                 self._tell_seen(now, known, source, reliable)
             case Ack():
                 self._acked(now, message, reliable)
@@ -177,6 +175,15 @@ class Reception:
                 self._tally.misplaced += 1
             case _:
                 assert_never(message)
+
+    def _pinged(self, now: Now, ping: Ping, packet: Packet, reply_to: Address, reliable: bool) -> None:
+        """Say that we are there, and send our load record if it is missed."""
+        round_trips = self._detector.round_trips
+        if ping.coordinate and self._beliefs.live_peer(ping.source) is not None:
+            round_trips.told(ping.source, ping.coordinate)
+        ack = Ack(self._me, ping.nonce, self._members.digest(), round_trips.mine)
+        missing = self._loads.missing(now, packet.held[0]) if packet.held else None
+        self._voice.say(now, Say(reply_to, ack, ping.source, reliable), missing)
 
     def _tell_seen(self, now: Now, peer: Member | None, source: Address, reliable: bool) -> None:
         """Who doubts a member that pings us from elsewhere than it says tells it where it is seen."""

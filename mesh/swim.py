@@ -186,8 +186,19 @@ class Swim:
 
     def round_trip_s(self, node: str) -> float | None:
         """Smoothed round trip to `node` in seconds, or None when it was not measured."""
-        estimate = self._detector.round_trip(node)
+        estimate = self._detector.round_trips.get(node)
         return estimate.smoothed_s if estimate is not None else None
+
+    def distance_s(self, one: str, other: str) -> float | None:
+        """Estimated round trip between any two live nodes in seconds, by their coordinates (`mesh.coordinates`).
+
+        None without the option `coordinates`, or when one of the two has not told us its own.
+        """
+        coordinates = self._detector.round_trips.coordinates
+        if coordinates is None:
+            return None
+        ends = [coordinates.mine if node == self._node else coordinates.get(node) for node in (one, other)]
+        return ends[0].distance_s(ends[1]) if None not in ends else None
 
     def next_deadline(self) -> float | None:
         """When `tick` wants to be called, monotonic seconds; None before the first input."""

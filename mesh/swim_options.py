@@ -75,6 +75,9 @@ class SwimOptions:
     buddy: bool = True
     """Whether a ping tells its target that it is suspect (Lifeguard section IV-C). About 40 bytes on pings to
     suspects; without it the suspect must wait for gossip before it can refute."""
+    coordinates: bool = False
+    """Whether this node keeps a network coordinate (`mesh.coordinates`), from which the round trip between any two
+    that do is estimated, and so the first patience with peers never measured. Costs 46 bytes a ping, and an ack."""
     two_verdicts: bool = True
     """Whether quarantine is a verdict of its own, and death needs a failed round, or a lost link, of our
     own. Off: SWIM's and Lifeguard's law, where anybody's rumour of death is believed and a timeout

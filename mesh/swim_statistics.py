@@ -108,6 +108,8 @@ class SwimStatistics:
     """Copies of user events whose author's life is not known here (yet)."""
     events_unspread: int
     """User events delivered but not passed on: too many wait."""
+    coordinates_refused: int
+    """Coordinates of others that were none or beyond their bounds; 0 where none are kept."""
     metadata_bytes: int
     """Gauge: metadata of members that are held here, this node's own included."""
     metadata_missing: int
@@ -153,6 +155,7 @@ def statistics_of(
     tally: Tally,
 ) -> SwimStatistics:
     """Gather the snapshot; `metadata` are bytes held and values missing. O(n)."""
+    coordinates = detector.round_trips.coordinates
     counts = {liveness.name.lower(): 0 for liveness in Liveness}
     for row in members.all():
         counts[row.liveness.name.lower()] += 1
@@ -170,6 +173,7 @@ def statistics_of(
         relays_refused=detector.relays_refused,
         members_refused=members.refused,
         rumour_age=rumour_age,
+        coordinates_refused=coordinates.refused if coordinates is not None else 0,
         metadata_bytes=metadata[0],
         metadata_missing=metadata[1],
         **attrs.asdict(tally),

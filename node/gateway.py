@@ -176,6 +176,8 @@ class Gateway:
             "incarnation": member.identity.incarnation,
             "draining": member.draining,
             "metadata": _metadata(member),
+            "round_trip_ms": _milliseconds(self._core.swim.round_trip_s(member.node)),
+            "distance_ms": _milliseconds(self._core.swim.distance_s(self._core.me.node, member.node)),
             "models": [model.name for model in load.models if model.ready] if load else [],
             "load": _load(load),
         }
@@ -263,6 +265,10 @@ def _view(kind: str, change: ViewChange) -> dict[str, Any]:
         for row in change.members
     ]
     return {"kind": kind, "number": change.number, "members": rows}
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return round(1000 * seconds, 3) if seconds is not None else None
 
 
 def _metadata(member: Member) -> dict[str, Any] | None:

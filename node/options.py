@@ -12,8 +12,14 @@ from node.settings import Config
 def node_options(config: Config) -> NodeOptions:
     """Return what the cores need to know of the configuration."""
     mesh_name = "" if config.mesh_key_file else config.mesh_name  # a seal binds the name itself
+    swim = attrs.evolve(
+        SwimOptions.local(),
+        observer=config.role == "observer",
+        mesh_name=mesh_name,
+        coordinates=config.coordinates == "on",
+    )
     return NodeOptions(
-        swim=attrs.evolve(SwimOptions.local(), observer=config.role == "observer", mesh_name=mesh_name),
+        swim=swim,
         links=LinkOptions(silence_s=config.link_silence_s),
         forward=ForwardOptions(route_wait_s=config.wait_timeout_s, moves_max=config.moves_max),
         flights_max=config.flights_max,

@@ -156,6 +156,11 @@ class Config:
         "Name of the mesh: nodes of different names never hear each other, whatever their keys.",
         metavar="NAME"
     )
+    coordinates: str = choice(
+        "off", "mesh",
+        "Whether to estimate round trips between any two nodes by network coordinates; 46 bytes a ping, and an ack.",
+        "on", "off"
+    )
     metadata_file: Path | None = row(
         values.path, None, "mesh",
         "File of at most 64 KiB that every node of the mesh is to hold, such as labels. SIGHUP reads it again.",

@@ -181,7 +181,7 @@ def patience_formula() -> str:
     detector, node = crowd.core(1)._detector, crowd.node(2)
     one, many = detector.verdict_s(node), detector.verdict_s(node, asks=40)
     spacing_s = max(LOCAL.probe_timeout_min_s, LOCAL.verdict_min_s / 10)
-    timeout_s = detector._timeout_s(node)
+    timeout_s = detector.round_trips.timeout_s(node)
     if abs(one - max(LOCAL.verdict_min_s, LOCAL.verdict_timeouts * timeout_s)) > 1e-9:
         return f"one ask: {one}"
     due = 2 * timeout_s + 40 * spacing_s
