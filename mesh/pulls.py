@@ -7,13 +7,15 @@ Theory of operation. A want is a digest that somebody publishes and that is not 
     WAITING   the wait is over                                     READY
     READY     fewer than PULLS_MAX pulls, and bytes in the budget  ASKED     ask a peer for it, over the link
     ASKED     its pieces have come, and their digest is right      (none)    keep it
-    ASKED     they are wrong; it lacks it; PULL_S has passed       WAITING   a doubling wait; then another peer
+    ASKED     they are wrong; it lacks it; PULL_S has passed       WAITING   a wait, doubling after some; then another
     any       nobody alive publishes it any more                   (none)
 
-Whom to ask. A single change is known to its subject first, so it is asked first, then anybody, then it again, by
-turns. What is learned in bulk (a join, a healed partition) others hold already: first who told it, for as many values
-at once as make BATCH_BYTES, then the subject. A peer that has spent its own budget says that it lacks the value,
-and the asker tries another; since each who has it can give it, copies multiply.
+Whom to ask. A single change is known to its subject first, so it is asked first, and then one time in SUBJECT_EVERY;
+the other times anybody. What is learned in bulk (a join, a healed partition) others hold already: first who told it,
+for as many values at once as make BATCH_BYTES, then the subject. A peer that has spent its own budget says that it
+lacks the value, and the asker soon tries another; since each who has it can give it, copies multiply: 64 KiB of one
+member reach 256 nodes in 1.8 s, of which the subject sends 1.3 MB; with turns between it and others, and waits that
+doubled at once, it took 22 s and 7.8 MB.
 
 Bounds: PULLS_MAX peers asked at once, each for values of about BATCH_BYTES by their publishers' word and of
 `METADATA_BYTES_MAX` each in any case; what was claimed is taken from the budget of bytes when it is asked for, what
@@ -48,7 +50,11 @@ BATCH_BYTES = 64 * 1024
 PULL_S = 10.0
 """So long a peer has to send all that it was asked for."""
 RETRY_MIN_S = 0.25
-"""Wait before a value is asked for again, doubling each time, jittered by half either way."""
+"""Wait before a value is asked for again, jittered by half either way."""
+QUICK_TRIES = 8
+"""So often; then the wait doubles each time. A peer that lacks a value says so in some 100 bytes."""
+SUBJECT_EVERY = 4
+"""One try in so many goes to the subject, who always holds its value, but cannot serve everybody."""
 RETRY_MAX_S = 60.0
 BUDGET_MIN_S = 0.02
 """Least wait for room in the budget, so that rounding never makes it none."""
@@ -81,6 +87,11 @@ class _Want:
     teller: str
     """Who told of it in bulk; empty if it is the news of one member."""
     attempts: int = 0
+
+    @property
+    def is_subjects_turn(self) -> bool:
+        """Whether the next try goes to the subject: the first, or the second if somebody else told of it in bulk."""
+        return self.attempts % SUBJECT_EVERY == bool(self.teller)
 
 
 @attrs.define
@@ -208,8 +219,9 @@ class Pulls:
         want = self._wants.get(digest)
         if want is None:
             return
-        wait_s = min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** min(want.attempts, 16)) * self._rng.uniform(0.5, 1.5)
         want.attempts += 1
+        doublings = max(0, min(want.attempts - QUICK_TRIES, 16))
+        wait_s = min(RETRY_MAX_S, RETRY_MIN_S * 2.0**doublings) * self._rng.uniform(0.5, 1.5)
         self._tally.metadata_retries += 1
         self._agenda.set(WantKey(digest), now.mono + wait_s)
 
@@ -261,8 +273,7 @@ class Pulls:
         teller = self._members.get(want.teller) if not want.attempts else None
         if teller is not None and self._may_ask(teller, excluding):
             return teller
-        subjects_turn = want.attempts % 2 == bool(want.teller)
-        if subjects_turn and self._may_ask(subject, excluding):
+        if want.is_subjects_turn and self._may_ask(subject, excluding):
             return subject
         others = self._members.sample(PULLS_MAX + 1, excluding)
         return next((row for row in (*others, subject) if self._may_ask(row, excluding)), None)
@@ -277,7 +288,7 @@ class Pulls:
         room, count = BATCH_BYTES - want.size, 1
         for digest in tuple(self._ready)[:SCAN_MAX]:
             other = self._wants[digest]
-            alike = other.teller == want.teller and other.attempts % 2 == want.attempts % 2
+            alike = other.teller == want.teller and not other.is_subjects_turn
             if digest != first and alike and other.size <= room and count < codec.DIGESTS_MAX:
                 room, count = room - other.size, count + 1
                 yield digest

@@ -65,6 +65,19 @@ def test_all_of_64_nodes_hold_all_values_although_a_tenth_of_the_packets_is_lost
     assert all(peer.core.statistics().metadata_refused == 0 for peer in crowd.running)
 
 
+def test_copies_of_a_large_value_multiply_and_its_subject_serves_few():
+    crowd = formed(128)
+    sent = dict.fromkeys(crowd.peers, 0)
+
+    def tap(peer, outputs):
+        sent[peer.index] += sum(len(output.data) for output in outputs if isinstance(output, SendReliable))
+
+    crowd.taps.append(tap)
+    crowd.call(9, "publish_metadata", value_of(9, LARGEST))
+    assert crowd.run_until(lambda: all_hold(crowd, {9: value_of(9, LARGEST)}), 5.0, 0.1) is not None
+    assert sent[9] < 32 * LARGEST, "a quarter of the mesh"
+
+
 def test_a_small_value_reaches_all_at_once_without_a_pull():
     crowd = formed(32)
     crowd.call(7, "publish_metadata", b"zone = 'b'")
@@ -343,6 +356,38 @@ def test_what_is_given_is_bounded_and_the_rest_is_said_to_be_lacking():
             given += sum(len(piece.body) for piece in packet.pieces)
             lacking += digest_of(value) in packet.message.lacking and not packet.pieces
     assert given == 2 * LARGEST and lacking == 8
+
+
+def test_two_who_publish_the_same_are_both_told_of_and_the_value_is_held_and_asked_for_once():
+    lone = Lone()
+    value = value_of(1, 3000)
+    lone.publishes(PEERS[0], digest_of(value), len(value))
+    lone.rest(1.0)
+    lone.hear(PEERS[0], *pieces(value), message=MetadataAnswer(PEERS[0].node), reliable=True)
+    lone.publishes(PEERS[1], digest_of(value), len(value))
+    lone.rest(5.0)
+    assert lone.told == [MetadataChanged(row.node, value) for row in PEERS[:2]]
+    assert len(lone.asked) == 1 and lone.core.metadata.held_bytes == len(value)
+    again = attrs.evolve(PEERS[0].identity, incarnation=9)
+    lone.hear(PEERS[0], codec.item(Update(attrs.evolve(PEERS[0], identity=again))))
+    assert lone.told[-1] == MetadataChanged(PEERS[0].node, b"")
+    assert lone.core.metadata.get(PEERS[1].node) == value
+
+
+def test_a_full_shelf_asks_for_nothing_more_and_the_dead_make_room():
+    lone = Lone()
+    lone.core.metadata._shelf.size_max = 5000
+    first, second = value_of(1, 3000), value_of(2, 3000)
+    account = lone.publishes(PEERS[0], digest_of(first), len(first))
+    lone.rest(1.0)
+    lone.hear(PEERS[0], *pieces(first), message=MetadataAnswer(PEERS[0].node), reliable=True)
+    lone.publishes(PEERS[1], digest_of(second), len(second))
+    lone.rest(60.0)
+    assert len(lone.asked) == 1 and lone.core.statistics().metadata_unheld > 0
+    gone = attrs.evolve(account, liveness=Liveness.LEFT)
+    lone.hear(PEERS[0], codec.item(Update(gone)))
+    lone.rest(120.0)
+    assert digest_of(second) in lone.asked[-1][1] and lone.core.metadata.get(PEERS[0].node) is None
 
 
 def test_a_question_by_datagram_is_not_answered():
