@@ -236,6 +236,12 @@ class Status(Verb):
     prefill_tokens_per_s: float = field(real, 0.0)
     decode_tokens_per_s: float = field(real, 0.0)
     """Measured over recent steps, all sequences together; 0 before the first."""
+    guessed: int = field(_count, 0)
+    """Ids guessed ahead since the engine's start, ..."""
+    guesses_held: int = field(_count, 0)
+    """... and those of them that were what was drawn."""
+    text_worker_deaths: int = field(_count, 0)
+    """Text workers that have died, most of them because a prompt or a grammar took too long."""
 
 
 @attrs.frozen

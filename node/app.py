@@ -212,6 +212,7 @@ class Node:
             "step-tokens": config.prefill_chunk_tokens,
             "step-ms": round(config.step_budget_s * 1000),
             "running-max": config.sequences_max,
+            "draft-rows": config.speculation_rows,
         }
         if config.cache_dir is not None:
             settings["cache-dir"] = config.cache_dir

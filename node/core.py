@@ -260,9 +260,7 @@ class NodeCore:
             "records": attrs.asdict(self.records.statistics()),
             "frames": {"decode_errors": self.decode_errors + self._engine_links.nonsense},
             "seal": self.seal.snapshot() if self.seal is not None else {},
-            "engines": {
-                r.name: {"state": r.state.value, "deaths": r.deaths} for r in self.engines.replicas.values()
-            },
+            "engines": {r.name: _engine_statistics(r) for r in self.engines.replicas.values()},
         }
 
     def _is_trusted(self, node: str) -> bool:
@@ -427,3 +425,11 @@ def _hello(me: Member) -> Hello:
 
 def _held_tokens(replica: Replica) -> int:
     return replica.status.queued_tokens if replica.status else 0
+
+
+def _engine_statistics(replica: Replica) -> dict[str, Any]:
+    told = {"state": replica.state.value, "deaths": replica.deaths}
+    counted = ("guessed", "guesses_held", "text_worker_deaths")
+    return (
+        told if replica.status is None else told | {name: getattr(replica.status, name) for name in counted}
+    )

@@ -234,6 +234,10 @@ class Config:
         256, 1, 65536, "limits",
         "Longest piece of a prompt computed in one step; smaller keeps running streams smoother."
     )
+    speculation_rows: int = count(
+        8, 0, 1024, "limits",
+        "Rows of a step up to which streams guess ahead what they have said before; no text changes; 0 turns it off."
+    )
     step_budget_s: float = duration(
         0.25, 0.005, 10, "limits",
         "Longest that one engine step should take; chunks shrink to the measured speed."

@@ -228,7 +228,7 @@ class EngineCore:
 
     def _tell(self, outcome: Outcome) -> list[Frame]:
         sequence = outcome.sequence
-        if outcome.sampled is None:
+        if not outcome.sampled:
             progress = Progress(sequence.computed, len(sequence.ids))
             return [progress.frame(sequence.ticket, sequence.attempt)]
         serving = self._served[sequence.ticket]
@@ -290,6 +290,9 @@ class EngineCore:
             kv_free_ratio=blocks.available / blocks.count,
             prefill_tokens_per_s=self.speed.prefill.per_s,
             decode_tokens_per_s=self.speed.decode.per_s,
+            guessed=self.scheduler.drafted,
+            guesses_held=self.scheduler.accepted,
+            text_worker_deaths=self.errands.deaths,
         )
 
     def _load(self) -> tuple[int, int]:

@@ -65,6 +65,30 @@ class Row:
     """The ids produced so far, on this and earlier attempts (for penalties). Read only during the step."""
     allowed: bytes | None = None
     """The ids that a grammar allows next: bit `id % 8` of byte `id // 8`; None allows all."""
+    drafts: int = 0
+    """How many of the last `ids` are guesses: with `sample`, a token is drawn before the first and after each."""
+    ahead: tuple[tuple[Sampling, bytes | None], ...] = ()
+    """`sampling` and `allowed` after each of the guesses, if they hold."""
+
+
+def choices(row: Row) -> tuple[Row, ...]:
+    """Return a row as the sampler sees it: one for each token that it yields, the guesses before it taken as said."""
+    if not row.drafts:
+        return (row,)
+    known = len(row.ids) - row.drafts
+    guessed = row.ids[known:]
+    first = attrs.evolve(row, ids=row.ids[:known], drafts=0, ahead=())
+    after = (
+        attrs.evolve(
+            first,
+            ids=row.ids[: known + count],
+            sampling=sampling,
+            allowed=allowed,
+            produced=(*row.produced, *guessed[:count]),
+        )
+        for count, (sampling, allowed) in enumerate(row.ahead, start=1)
+    )
+    return (first, *after)
 
 
 @attrs.frozen
@@ -76,7 +100,7 @@ class Plan:
 
 @attrs.frozen
 class Sampled:
-    """The token that a row with `sample` yielded, and its log-probabilities if asked for."""
+    """A token that a row with `sample` yielded, and its log-probabilities if asked for."""
 
     sequence: int
     id: int

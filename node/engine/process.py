@@ -79,7 +79,8 @@ def _run(channel: Channel, options: argparse.Namespace) -> int:
         channel.send([reject.frame()])
         return EXIT_MODEL
     ready = describe(options.model, runner, tuple(clock.stages))
-    limits = Limits(options.step_tokens, options.running_max, options.waiting_max)
+    draft_rows = options.draft_rows if getattr(runner, "guesses", False) and runner.exact else 0
+    limits = Limits(options.step_tokens, options.running_max, options.waiting_max, draft_rows)
     core = EngineCore(
         Options(runner.block_tokens, limits, options.step_ms / 1000, options.worker, texts is not None),
         text,
@@ -110,6 +111,9 @@ def parser() -> argparse.ArgumentParser:
     add("--step-ms", type=int, default=250, help="aim for steps no longer than this")
     add("--running-max", type=int, default=Limits().running_max, help="most sequences computed at once")
     add("--waiting-max", type=int, default=Limits().waiting_max, help="most sequences that wait")
+    add(
+        "--draft-rows", type=int, default=0, help="rows of a step up to which sequences guess ahead; 0 is off"
+    )
     add("--progress-fd", type=int, default=-1, help="inherited file of 8 bytes: a counter, bumped per layer")
     add("--deathsig", action="store_true", help="be killed with the thread that started this process")
     add("--toy-step-us", type=float, default=4000, help="the toy's cost of a step")

@@ -24,7 +24,7 @@ from node.engine.config_hf import ModelError, Shape, read_config, shape_of
 from node.engine.keep import Packed, digest_of
 from node.engine.memory import available_bytes, weights_bytes
 from node.engine.model import Step, Transformer, load_transformer
-from node.engine.plan import Plan, Row, Sampled
+from node.engine.plan import Plan, Row, Sampled, choices
 from node.engine.policy import measure, policy_digest
 from node.engine.sampler import sample
 from node.engine.weights import Weights, model_digest, open_weights
@@ -106,19 +106,22 @@ class Runner:
         self.exact = chosen.exact and canary.exact
         self.policy = policy_digest(chosen.facts(), canary.bits)
 
+    guesses = True
+    """Whether rows may hold guesses (`Row.drafts`): here the bits of a position do not depend on them."""
+
     @torch.inference_mode()
     def run(self, plan: Plan) -> tuple[Sampled, ...]:
-        """Compute one step. Returns one `Sampled` per row with `sample`, in the plan's order.
+        """Compute one step. Returns one `Sampled` per row with `sample` and one per guess, in the plan's order.
 
         Raises `NotFinite` if a sequence's logits are NaN (that sequence is damaged, not the others).
         """
-        rows = [row for row in plan.rows if row.sample]
+        rows = [one for row in plan.rows if row.sample for one in choices(row)]
         logits = self.logits(plan, self.progress)
         return sample(logits, rows, self._model.kernels.gumbel) if rows else ()
 
     @torch.inference_mode()
     def logits(self, plan: Plan, progress: Callable[[int], None] | None = None) -> Tensor:
-        """Compute one step up to the scores: [rows with `sample`, vocabulary] fp32, in the plan's order."""
+        """Compute one step up to the scores: [tokens to draw, vocabulary] fp32, in the plan's order."""
         if not plan.rows:
             return torch.empty(0, self.vocabulary)
         rows = sorted(plan.rows, key=lambda row: len(row.ids) > 1)
@@ -160,12 +163,16 @@ def _silent(_what: str, _done: int, _total: int) -> None:
 
 
 def last_rows(rows: list[Row], order: tuple[Row, ...]) -> list[int]:
-    """Index, among the step's rows, of the last one of each sampled sequence, in the plan's order."""
+    """Index, among the step's rows, of the last one of each sampled sequence, in the plan's order.
+
+    Where there are guesses, that of the last known id, then those of the guesses.
+    """
     ends, end = {}, 0
     for row in rows:
         end += len(row.ids)
-        ends[row.sequence] = end - 1
-    return [ends[row.sequence] for row in order if row.sample]
+        ends[row.sequence] = end
+    sampled = [row for row in order if row.sample]
+    return [ends[row.sequence] - back for row in sampled for back in range(1 + row.drafts, 0, -1)]
 
 
 def _preferred(dtype: str, shape: Shape) -> tuple[torch.dtype, ...]:

@@ -8,7 +8,8 @@ them, `commit()` takes the sampled ids back. A step has a budget of tokens:
     run, then new ones in order of their place in the queue, each as soon as the
     blocks for all that it knows are at hand.
 
-While a prefill waits, decoding leaves it a quarter of the budget at least.
+While a prefill waits, decoding leaves it a quarter of the budget at least. A step without prefill that has
+few rows lets its sequences guess ahead (`node.engine.guess`): several ids are verified in one step.
 
 Places are `arrival + 64 * priority`: a total order in which nobody is overtaken
 without end. When blocks run out the sequence with the last place is pre-empted:
@@ -53,14 +54,22 @@ class Limits:
     """Most sequences that hold blocks at once."""
     waiting_max: int = 1024
     """Most sequences that wait; more are turned away as `busy`."""
+    draft_rows: int = 0
+    """Sequences that decode guess ahead as long as a step has fewer rows than this; 0 guesses nothing.
+
+    Larger: texts that repeat themselves are said faster while few are said at once. Rows cost little as
+    long as reading the weights is what a step waits for.
+    """
+    draft_tokens: int = 8
+    """Most ids that one sequence guesses at once."""
 
 
 @attrs.frozen
 class Outcome:
-    """What a step yielded for one sequence: a new id if `sampled`, else more of its prefill."""
+    """What a step yielded for one sequence: new ids if any were `sampled`, else more of its prefill."""
 
     sequence: Sequence
-    sampled: Sampled | None
+    sampled: tuple[Sampled, ...]
 
 
 @attrs.define
@@ -73,6 +82,10 @@ class Scheduler:
     """The budget in force, at most `limits.step_tokens`; the engine core lowers it on slow devices."""
     preemptions: int = attrs.field(init=False, default=0)
     """Pre-emptions so far."""
+    drafted: int = attrs.field(init=False, default=0)
+    """Ids that were guessed so far."""
+    accepted: int = attrs.field(init=False, default=0)
+    """... and those of them that held."""
     _waiting: list[Sequence] = attrs.field(init=False, factory=list)
     _running: list[Sequence] = attrs.field(init=False, factory=list)
     _probation: list[Sequence] = attrs.field(init=False, factory=list)
@@ -150,12 +163,15 @@ class Scheduler:
         """Take what the planned step yielded; sequences ended meanwhile are left out."""
         assert self._flying is not None, "nothing was planned"
         flying, self._flying = self._flying, None
-        yields = {item.sequence: item for item in sampled}
+        yields: dict[int, list[Sampled]] = {}
+        for item in sampled:
+            yields.setdefault(item.sequence, []).append(item)
         outcomes = []
         for sequence, row in flying:
-            assert row.sample == (row.sequence in yields), f"sequence {row.sequence}: sampled or not?"
+            drawn = yields.get(row.sequence, [])
+            assert len(drawn) == (1 + row.drafts) * row.sample, f"sequence {row.sequence}: sampled or not?"
             if sequence.state is State.RUNNING:
-                outcomes.append(self._settle(sequence, row, yields.get(row.sequence)))
+                outcomes.append(self._settle(sequence, row, drawn))
         self._probation = [sequence for sequence in self._probation if sequence.on_probation]
         return outcomes
 
@@ -214,6 +230,8 @@ class Scheduler:
 
     def _step(self, running: list[Sequence], waiting: list[Sequence]) -> "Flying":
         chosen = self._decode(running, bool(waiting))
+        for sequence, _ in chosen:
+            sequence.drafts = ()
         left = self.step_tokens - len(chosen)
         prefilling = [s for s in running if s.pending > 1]
         for sequence in itertools.chain(prefilling, self._admissions(waiting)):
@@ -224,6 +242,26 @@ class Scheduler:
             if left <= 0:
                 break
         return self._secure(chosen)
+
+    def _draft(self, chosen: list[tuple[Sequence, int]]) -> None:
+        """Let those that decode guess ahead, in a step that holds nothing else, into room that nobody needs."""
+        room = min(self.limits.draft_rows, self.step_tokens) - len(chosen)
+        if not chosen or room <= 0 or any(s.pending > 1 for s, _ in chosen):
+            return
+        share = -(-room // len(chosen))
+        for sequence, _ in chosen:
+            sequence.draft(min(share, room, self.limits.draft_tokens))
+            self._fit(sequence)
+            room -= len(sequence.drafts)
+
+    def _fit(self, sequence: Sequence) -> None:
+        """Hold blocks for its guesses, if there are any to spare; else guess no further than its blocks reach."""
+        end = sequence.computed + 1 + len(sequence.drafts)
+        count = self.blocks.needed(end) - len(sequence.blocks)
+        if count > 0 and count <= self.blocks.available - len(self._running):
+            sequence.blocks += self.blocks.allocate(count)
+        reach = len(sequence.blocks) * self.blocks.block_tokens - sequence.computed - 1
+        sequence.drafts = sequence.drafts[: max(reach, 0)]
 
     def _decode(self, running: list[Sequence], waiting: bool) -> list[tuple[Sequence, int]]:
         """Choose the sequences that decode, those that waited longest first."""
@@ -268,7 +306,9 @@ class Scheduler:
         for sequence, count in sorted(chosen, key=lambda choice: choice[0].place):
             if sequence.state is State.RUNNING:
                 self._grow(sequence, sequence.computed + count)
-        return [(s, self._row(s, count)) for s, count in chosen if s.state is State.RUNNING]
+        secured = [(s, count) for s, count in chosen if s.state is State.RUNNING]
+        self._draft(secured)
+        return [(s, self._row(s, count)) for s, count in secured]
 
     def _grow(self, sequence: Sequence, tokens: int) -> None:
         """Hold blocks for `tokens` positions; pre-empt from the last place on, itself at the worst."""
@@ -293,29 +333,46 @@ class Scheduler:
     def _row(self, sequence: Sequence, count: int) -> Row:
         start = sequence.computed
         end = start + count
+        sample = end == len(sequence.ids)
+        drafts = sequence.drafts if sample and count == 1 else ()
         self._turns += 1
         sequence.turn = self._turns
         return Row(
             sequence=sequence.handle,
-            ids=tuple(sequence.ids[start:end]),
+            ids=(*sequence.ids[start:end], *drafts),
             start=start,
-            blocks=sequence.blocks[: self.blocks.needed(end)],
-            sample=end == len(sequence.ids),
+            blocks=sequence.blocks[: self.blocks.needed(end + len(drafts))],
+            sample=sample,
             sampling=sequence.sampling_after(sequence.produced, sequence.allowed),
             prompt=sequence.prompt,
             produced=sequence.produced,
-            allowed=sequence.allowed if end == len(sequence.ids) else None,
+            allowed=sequence.allowed if sample else None,
+            drafts=len(drafts),
+            ahead=sequence.ahead() if drafts else (),
         )
 
-    def _settle(self, sequence: Sequence, row: Row, sampled: Sampled | None) -> Outcome:
+    def _settle(self, sequence: Sequence, row: Row, drawn: list[Sampled]) -> Outcome:
         size = self.blocks.block_tokens
-        first, sequence.computed = row.start // size, row.start + len(row.ids)
+        held = self._held(sequence, row, drawn)
+        first, sequence.computed = row.start // size, row.start + len(row.ids) - row.drafts + held
+        said = tuple(drawn[: held + 1])
+        for item in said:
+            sequence.append(item.id)
         keys = sequence.keys(sequence.computed // size, size)
         for index in range(first, len(keys)):
             self.blocks.publish(sequence.blocks[index], keys[index])
-        if sampled is not None:
-            sequence.append(sampled.id)
-        return Outcome(sequence, sampled)
+        return Outcome(sequence, said)
+
+    def _held(self, sequence: Sequence, row: Row, drawn: list[Sampled]) -> int:
+        """Return how many of a row's guesses are what was drawn."""
+        if not row.drafts:
+            return 0
+        guessed = row.ids[-row.drafts :]
+        held = next((n for n, id in enumerate(guessed) if drawn[n].id != id), row.drafts)
+        sequence.guesser.learn(row.drafts, held)
+        self.drafted += row.drafts
+        self.accepted += held
+        return held
 
 
 Flying = list[tuple[Sequence, Row]]

@@ -21,6 +21,7 @@ import attrs
 from mesh.attempt import PROBATION_TOKENS
 from node.engine.blocks import next_key, root_key
 from node.engine.constraint import Constraint, leaves_any
+from node.engine.guess import Guesser
 from node.engine.plan import Sampling
 
 PRIORITY_PLACES = 64
@@ -67,6 +68,9 @@ class Sequence:
     computed: int = attrs.field(init=False, default=0)
     """Leading ids whose keys and values are in `blocks`."""
     blocks: tuple[int, ...] = attrs.field(init=False, default=())
+    drafts: tuple[int, ...] = attrs.field(init=False, default=())
+    """Guesses at its next ids, in the step that is being planned."""
+    guesser: Guesser = attrs.field(init=False, factory=Guesser)
     ids: list[int] = attrs.field(init=False)
     """Prompt and produced ids together."""
     turn: int = attrs.field(init=False, default=0)
@@ -117,6 +121,19 @@ class Sequence:
         if allowed is not None and banned and not leaves_any(allowed, banned):
             banned = ()
         return self.sampling if banned == self.sampling.banned else attrs.evolve(self.sampling, banned=banned)
+
+    def draft(self, most: int) -> None:
+        """Guess up to `most` ids, as far as its grammar and its limit of tokens allow them."""
+        guessed = self.guesser.guess(self.ids, min(most, self.remaining - 1)) if most > 0 else ()
+        if guessed and self.constraint is not None:
+            guessed = guessed[: len(self.constraint.ahead(guessed))]
+        self.drafts = guessed
+
+    def ahead(self) -> tuple[tuple[Sampling, bytes | None], ...]:
+        """Return how the token after each of the drafts is chosen, if they hold."""
+        masks = [None] * len(self.drafts) if self.constraint is None else self.constraint.ahead(self.drafts)
+        said = [[*self.produced, *self.drafts[: count + 1]] for count in range(len(self.drafts))]
+        return tuple((self.sampling_after(ids, mask), mask) for ids, mask in zip(said, masks, strict=True))
 
     def _about_to_say(self, produced: SequenceOf[int]) -> Iterator[tuple[int, ...]]:
         """Yield the bad words of which all but the last id have just been produced."""

@@ -30,6 +30,8 @@ class Serving:
     reason: str = attrs.field(init=False, default="")
     """Why the output has ended; empty while it goes on."""
     _stop: str = attrs.field(init=False, default="")
+    _said: int = attrs.field(init=False, default=0)
+    """Produced ids that have been taken into the text."""
 
     def __attrs_post_init__(self) -> None:
         for id in self.sequence.produced:
@@ -43,20 +45,23 @@ class Serving:
         constraint = self.sequence.constraint
         return "" if constraint is None else constraint.failure
 
-    def take(self, sampled: Sampled) -> list[Frame]:
-        """Return the frames for the id that the sequence has just been given."""
-        position = len(self.sequence.produced) - 1
-        text = self._push(sampled.id)
+    def take(self, sampled: tuple[Sampled, ...]) -> list[Frame]:
+        """Return the frames for the ids that the sequence has just been given; those after an end do not count."""
+        position, text, taken = self._said, "", []
+        for item in sampled:
+            if not self.reason:
+                text += self._push(item.id)
+                taken.append(item)
         self._look()
-        logprobs = (self._logprob(sampled),) if self.logprobs else ()
-        tokens = self._frame(Tokens(position, (sampled.id,), text, logprobs))
+        logprobs = tuple(map(self._logprob, taken)) if self.logprobs else ()
+        tokens = self._frame(Tokens(position, tuple(item.id for item in taken), text, logprobs))
         return [tokens, *self.finish()]
 
     def finish(self) -> list[Frame]:
         """Return the last frame if the output has ended."""
         if not self.reason:
             return []
-        position = len(self.sequence.produced)
+        position = self._said
         return [self._frame(Finish(position, self.reason, self.detokenizer.rest(), self._stop))]
 
     def _look(self) -> None:
@@ -69,6 +74,7 @@ class Serving:
 
     def _push(self, id: int) -> str:
         """Take the next id into the text; note whether it ends the output. Too early an end is never chosen."""
+        self._said += 1
         if id in self.end_ids:
             self.reason, self._stop = "stop", self.text.label(id).decode(errors="replace")
             return ""

@@ -14,12 +14,12 @@ FADE = 0.8
 
 def prefill_tokens(plan: Plan) -> int:
     """Return the step's tokens that belong to chunks; rows that yield one token from one are decode."""
-    return sum(len(row.ids) for row in plan.rows if len(row.ids) > 1 or not row.sample)
+    return sum(len(row.ids) for row in plan.rows if len(row.ids) - row.drafts > 1 or not row.sample)
 
 
 def decode_rows(plan: Plan) -> int:
     """Return how many rows yield one token from one."""
-    return sum(len(row.ids) == 1 and row.sample for row in plan.rows)
+    return sum(len(row.ids) - row.drafts == 1 and row.sample for row in plan.rows)
 
 
 @attrs.define

@@ -21,7 +21,7 @@ import attrs
 
 from mesh.attempt import Attempt, Segment
 from node.engine.constraint import ids_of
-from node.engine.plan import Plan, Row, Sampled
+from node.engine.plan import Plan, Row, Sampled, choices
 from node.engine.text import TextError, prompt_param
 
 END = 256
@@ -158,7 +158,7 @@ class ToyCost:
 
     def __call__(self, plan: Plan) -> float:
         """Return the seconds that a step takes."""
-        decode = sum(len(row.ids) == 1 and row.sample for row in plan.rows)
+        decode = sum(len(row.ids) for row in plan.rows if len(row.ids) - row.drafts == 1 and row.sample)
         prefill = sum(len(row.ids) for row in plan.rows) - decode
         return self.step_s + prefill * self.prefill_token_s + decode * self.decode_row_s
 
@@ -188,14 +188,21 @@ class ToyRunner:
 
     def run(self, plan: Plan) -> tuple[Sampled, ...]:
         """Compute one step. A row that builds on positions nobody has computed is our bug: KeyError."""
-        return tuple(sampled for row in plan.rows if (sampled := self._row(row)) is not None)
+        return tuple(sampled for row in plan.rows for sampled in self._row(row))
 
-    def _row(self, row: Row) -> Sampled | None:
+    def _row(self, row: Row) -> list[Sampled]:
+        states = self._compute(row)
+        return [self._sample(one, states[len(one.ids) - 1]) for one in choices(row)] if row.sample else []
+
+    def _compute(self, row: Row) -> list[int]:
+        """Remember the state after each of a row's ids; return them."""
+        states = []
         state = self._memory[self._slot(row, row.start - 1)] if row.start else ROOT
         for position, id in enumerate(row.ids, start=row.start):
             state = _advance(state, id)
             self._memory[self._slot(row, position)] = state
-        return self._sample(row, state) if row.sample else None
+            states.append(state)
+        return states
 
     def _slot(self, row: Row, position: int) -> int:
         block, offset = divmod(position, self.block_tokens)

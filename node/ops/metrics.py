@@ -70,6 +70,9 @@ HELP: dict[str, str] = {
     "flights_active": "Flights whose entry this node is and that have not ended.",
     "forward_moves": "Flights moved to another worker.",
     "engines_deaths": "Times that an engine has died.",
+    "engines_guessed": "Tokens that streams guessed ahead, since the engine's start.",
+    "engines_guesses_held": "... and those of them that were said.",
+    "engines_text_worker_deaths": "Text workers that died, most of them ended because a prompt took too long.",
     "swim_rumour_age": "Rumours that were news here, by their age in seconds then (cumulative), each hop's wait added.",
     "swim_members": "Members by liveness, this node included.",
 }

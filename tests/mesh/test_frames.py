@@ -90,8 +90,8 @@ GOLDEN: dict[str, tuple[Verb, str]] = {
     "cancel": (Cancel("gone"), "91a4676f6e65"),
     "progress": (Progress(256, 1000), "92cd0100cd03e8"),
     "status": (
-        Status(1, 2, 300, 0.5, 1000.0, 50.0),
-        "960102cd012ccb3fe0000000000000cb408f400000000000cb4049000000000000",
+        Status(1, 2, 300, 0.5, 1000.0, 50.0, 9, 8, 7),
+        "990102cd012ccb3fe0000000000000cb408f400000000000cb4049000000000000090807",
     ),
     "step": (Step((1, 2)), "91920102"),
     "prepared": (Prepared((1, 500), ((7,), (32, 7))), "92 9201cd01f4 92 9107 922007"),
@@ -122,6 +122,11 @@ def test_an_attempt_from_before_typical_p_means_the_same(golden_file) -> None:
     before = attrs.evolve(ATTEMPT.parameters, typical_p=1.0, bad_words=(), prompt_logprobs=None)
     old = Frame(Kind.OPEN, body=golden_file("attempt-1.hex"))
     assert Attempt.read(old) == attrs.evolve(ATTEMPT, parameters=before)
+
+
+def test_a_status_from_before_guesses_means_the_same() -> None:
+    old = bytes.fromhex("960102cd012ccb3fe0000000000000cb408f400000000000cb4049000000000000")
+    assert Status.read(Frame(Kind.STATUS, body=old)) == Status(1, 2, 300, 0.5, 1000.0, 50.0)
 
 
 def test_an_attempt_survives_the_wire() -> None:

@@ -19,7 +19,9 @@ IMPURE = frozenset(
 
 ENGINE_CORE = " ".join(
     f"node.engine.{name}"
-    for name in "blocks constraint core detokenizer door errands plan scheduler sequence serving speed text toy".split()
+    for name in (
+        "blocks constraint core detokenizer door errands guess plan scheduler sequence serving speed text toy"
+    ).split()
 )
 HEAVY = ("torch", "triton", "kernels", "safetensors", "tokenizers", "transformers", "numpy")
 

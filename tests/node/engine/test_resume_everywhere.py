@@ -2,13 +2,12 @@
 
 import functools
 
-import attrs
 import pytest
 import torch
 
 from kernels.sample import gumbel
 from mesh import grammar
-from node.engine.plan import Plan, Sampled
+from node.engine.plan import Plan, Sampled, choices
 from node.engine.process import ToyGrammars
 from node.engine.sampler import sample
 from node.engine.toy import VOCABULARY, ToyRunner
@@ -26,10 +25,12 @@ class Inventor(ToyRunner):
     """The toy's memory of what came before, and the engine's own sampler."""
 
     def run(self, plan: Plan) -> tuple[Sampled, ...]:
-        sampled = [row for row in plan.rows if row.sample]
+        sampled, states = [], []
         for row in plan.rows:
-            self._row(attrs.evolve(row, sample=False))
-        states = [self._memory[self._slot(row, row.start + len(row.ids) - 1)] for row in sampled]
+            known = self._compute(row)
+            for one in choices(row) if row.sample else ():
+                sampled.append(one)
+                states.append(known[len(one.ids) - 1])
         return (
             sample(torch.stack([invented(state) for state in states]).clone(), sampled, gumbel)
             if sampled
