@@ -5,15 +5,24 @@ about doubt:
 
     from     to       moved by
     (none)   ALIVE    its account arrived: join, snapshot, sync, rumour
-    ALIVE    SUSPECT  our round failed, while others answer us; or somebody accuses it, and we probe it
-                      ourselves at once; or somebody says that it is dead while we still trust it: we look
+    ALIVE    SUSPECT  a round of ours has failed, while others answer us, and enough others say the same of theirs
     SUSPECT  ALIVE    its own account with a higher incarnation
-    SUSPECT  DEAD     the suspicion timeout passes, and the last look (`mesh.inquest`) finds it silent;
+    live     DEAD     the suspicion timeout passes, and the last look (`mesh.inquest`) finds it silent;
                       or it is quarantined here, unheard of late, and somebody says so
     any      LEFT     its own goodbye, from itself
     live     LEFT     its goodbye, told by another, and our look at it fails (`mesh.goodbye`)
     DEAD     LEFT     its goodbye, told by another: there is nobody to look at
     DEAD     ALIVE    its own account with a higher incarnation: a healed partition, or a new life
+
+A case is opened by the first accusation, ours or another's, and its time runs from then on; until it is proven it is a
+doubt (`mesh.cases`), in which the member is alive in the table:
+
+    we hear that                                        and
+    somebody accuses it (`mesh.hearsay` lets it in)     probe it at once
+    our ping is late                                    pass the accusation on, DOUBT_SENDS times
+    it answers, or a helper, or sends anything          the case is closed, the rumour forgotten: nobody else need know
+    our round has failed                                accuse it ourselves
+    somebody says that it is dead                       look at it at once
 
 Invariants:
 - nobody is dead here on hearsay: each death needs a failed round, or a lost link, of our own,
@@ -25,7 +34,8 @@ Invariants:
   apart, which wait for the longest timeout);
 - who hears nobody at all for `alone_s` is alone, as far as it can know: it holds its suspects dead, tells
   nobody, and asks them again at the healing rate. Were it the one cut off, no rumour of it does harm;
-- an open case (`mesh.cases`) exists exactly for each suspect, on its present incarnation.
+- each suspect has an open case (`mesh.cases`), and each case is against the present incarnation of a live member;
+- what is passed on of others' accusations is only what we cannot refute: a lone broken accuser moves no table.
 
 All of this is with `two_verdicts`. Without it the law is SWIM's: a timeout kills, and so does a rumour.
 """
@@ -37,12 +47,12 @@ from typing import assert_never
 import attrs
 
 from mesh.agenda import Agenda
-from mesh.cases import CaseKey, Cases
-from mesh.credit import Credit
-from mesh.detector import Detector, Echoed, Finding, RoundAnswered, RoundFailed, Say
+from mesh.cases import CaseKey, Cases, witnesses_needed
+from mesh.detector import Detector, Echoed, Finding, RoundAnswered, RoundFailed, RoundLate, Say
 from mesh.effects import Address
 from mesh.facts import MemberChanged, Quarantined, QuarantineLifted
 from mesh.goodbye import Goodbyes
+from mesh.hearsay import Hearsay
 from mesh.inquest import Inquest, Stage
 from mesh.load import LoadTable
 from mesh.member import Liveness, Member, supersedes
@@ -57,6 +67,9 @@ from mesh.voice import Voice
 
 CONTROLS = 3
 """Others who are pinged after a look, where nothing is lost; 1 / (1 - loss) times as many where it is."""
+DOUBT_SENDS = 6
+"""A doubt that is not proven is told so often by each who cannot reach its subject either: two gossip rounds. Enough
+to go round (each tells six, who tell six), and little where nobody else finds anything amiss."""
 DEAF_PERIODS = 2.0
 """How long who is deaf waits before looking again, or noticing that it is alone; others wait a verdict."""
 
@@ -81,7 +94,7 @@ class Beliefs:
         self._options = options
         self._members = members
         self._cases = cases
-        self._credit = Credit(options.accusations_per_window, options.accusation_window_s)
+        self._hearsay = Hearsay(me, options, members, detector, cases, tally)
         self._goodbyes = Goodbyes()
         self._detector = detector
         self._loads = loads
@@ -94,6 +107,11 @@ class Beliefs:
         """The account of `node` if it is alive or suspect, and not ourselves."""
         row = self._members.get(node)
         return row if row is not None and row.is_live and node != self._me else None
+
+    @property
+    def doubted(self) -> tuple[str, ...]:
+        """Ids of those against whom a case is open."""
+        return self._cases.suspects
 
     def probe(self, now: Now, node: str, regular: bool = False) -> None:
         """Begin a round with a live peer, unless one is open. `regular`: it came up in turn."""
@@ -129,6 +147,8 @@ class Beliefs:
                     self._voice.say(now, finding)
                 case RoundFailed():
                     self._round_failed(now, finding)
+                case RoundLate():
+                    self._late(now, finding)
                 case RoundAnswered():
                     self._reprieve(now, finding.target.node, finding.answered)
                 case Echoed():
@@ -145,12 +165,11 @@ class Beliefs:
         """Merge an account of another node that somebody sent: who, and from where."""
         new = update.member
         assert new.node != self._me, "only we give an account of ourselves"
-        if new.liveness is Liveness.SUSPECT and self._is_excess(now, update):
-            self._tally.accusations_dropped += 1
-        elif new.liveness is Liveness.SUSPECT:
-            self._accuse(now, new, update.accusers)
+        if new.liveness is Liveness.SUSPECT:
+            if self._hearsay.admits(now, update, self._voice.age_s):
+                self._accuse(now, new, self._hearsay.others(update))
         elif new.liveness is Liveness.DEAD and self._judges and self._trusts(now, new):
-            self._accuse(now, attrs.evolve(new, liveness=Liveness.SUSPECT), update.accusers)
+            self._accuse(now, attrs.evolve(new, liveness=Liveness.SUSPECT), self._hearsay.others(update))
             if new.node not in self._cases.inquests:
                 self._look(now, new.node)
         elif new.liveness is Liveness.LEFT and self._is_hearsay(new, told_by):
@@ -199,13 +218,6 @@ class Beliefs:
             return False
         just_now = now.mono - self._detector.verdict_s(dead.node)
         return not self._detector.is_quarantined(dead.node) or self._detector.heard_since(dead.node, just_now)
-
-    def _is_excess(self, now: Now, update: Update) -> bool:
-        """Whether an accusation is news here, rests on no round of ours, and none of its accusers can pay for it."""
-        row = self.live_peer(update.member.node)
-        if row is None or not supersedes(update.member, row) or self._detector.is_quarantined(row.node):
-            return False
-        return self._me not in update.accusers and not self._credit.accepts(now.mono, update.accusers)
 
     def _is_alone(self, now: Now) -> bool:
         heard_at = self._detector.heard_anybody_at
@@ -380,11 +392,14 @@ class Beliefs:
             self._look_for(now, after.node)
 
     def _reprieve(self, now: Now, node: str, answered: bool) -> None:
-        """It lives: a suspect gets as long again to refute; a goodbye is void once it answers."""
+        """It lives: a doubt ends, a suspect gets as long again to refute; a goodbye is void once it answers."""
         if answered:
             self._drop_goodbye(node)
         else:
             self._goodbyes.defer(node, now.mono + self._options.probe_period_s)
+        if node in self._cases and self._is_doubt(node):
+            self._voice.hush(node)
+            self._cases.close(node)
         if self._cases.inquests.pop(node, None) is not None:
             self._cases.keep(now, attrs.evolve(self._cases[node], started_at=now.mono))
 
@@ -407,15 +422,48 @@ class Beliefs:
 
     def _accuse(self, now: Now, suspect: Member, accusers: tuple[str, ...]) -> None:
         """Take an accusation, ours or another's: open a case, or confirm the one that is open."""
-        if self._apply(now, suspect, accusers):
+        needed = witnesses_needed(self._options, self._members.live)
+        if needed and self._is_news(suspect):
+            self._doubt(now, suspect, accusers)
+        elif not needed and self._apply(now, suspect, accusers):
             return
-        case = self._cases.get(suspect.node)
-        if case is None or case.identity != suspect.identity:
-            return
-        confirmed = case.confirmed_by(accusers)
-        if confirmed != case:
-            self._cases.keep(now, confirmed)
+        elif self._cases.is_open(suspect.identity) and self._cases.accuse(now, suspect.identity, accusers):
             self._voice.spread(now, suspect)
+
+    def _doubt(self, now: Now, suspect: Member, accusers: tuple[str, ...]) -> None:
+        """Accused is who is alive here: we look for ourselves, and pass it on if no answer comes in time."""
+        self._apply(now, attrs.evolve(suspect, liveness=Liveness.ALIVE))
+        row = self.live_peer(suspect.node)
+        if row is None or row.identity != suspect.identity:  # there was no room for it
+            return
+        if self._me in accusers:
+            self._hearsay.confirmed(now, suspect.node)
+        is_new = self._cases.accuse(now, suspect.identity, accusers)
+        ours = self._cases[suspect.node].ours
+        if self._cases.is_proven(suspect.node):
+            self._apply(now, suspect, (self._me, *accusers))
+        elif is_new and ours:
+            self._voice.spread(now, suspect, DOUBT_SENDS)
+        if not ours:
+            self.probe(now, suspect.node)
+
+    def _late(self, now: Now, late: RoundLate) -> None:
+        """An accused one that is alive here has not answered us in time: let others look too."""
+        node = late.target.node
+        if node in self._cases and not self._cases[node].ours and self._is_doubt(node):
+            row = self._members.get(node)
+            assert row is not None, "rounds end with their life"
+            self._voice.spread(now, attrs.evolve(row, liveness=Liveness.SUSPECT), DOUBT_SENDS)
+
+    def _is_news(self, suspect: Member) -> bool:
+        """Whether an accusation is of somebody whom our table does not hold for suspect, or worse."""
+        row = self._members.get(suspect.node)
+        return row is None or supersedes(suspect, row)
+
+    def _is_doubt(self, node: str) -> bool:
+        """Whether the subject of an open case is alive in the table: not enough have seen it fail."""
+        row = self._members.get(node)
+        return row is not None and row.liveness is Liveness.ALIVE
 
     def _apply(self, now: Now, new: Member, accusers: tuple[str, ...] = ()) -> bool:
         change = self._members.apply(new, now.mono)
@@ -427,10 +475,11 @@ class Beliefs:
         before, after = change.before, change.after
         self._voice.tell(MemberChanged(before, after))
         self._views.note(now, before, after)
-        self._cases.close(after.node)
+        if after.liveness is not Liveness.SUSPECT:
+            self._cases.close(after.node)
         self._tell_detector(now, change)
         if after.liveness is Liveness.SUSPECT:
-            self._cases.open(now, after.identity, accusers)
+            self._cases.accuse(now, after.identity, accusers)
         self._voice.spread(now, after)
         doubtful = after.liveness is Liveness.SUSPECT or self._detector.is_quarantined(after.node)
         if doubtful and self._options.two_verdicts and self._me not in accusers:

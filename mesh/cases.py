@@ -1,8 +1,11 @@
-"""The open cases of a node: who is suspect here, since when, on whose word, and how its last look stands.
+"""The open cases of a node: who is in doubt here, since when, on whose word, and how its last look stands.
 
-A case (`mesh.suspicion`) is opened when its subject becomes suspect, and closed when it is anything else; its
+A case (`mesh.suspicion`) is opened when somebody accuses its subject, and closed when that turns out to live; its
 deadline shrinks with each accuser. An inquest (`mesh.inquest`) is the last look before a death, begun so long before
 the deadline as it takes. When each happens is decided in `mesh.beliefs`.
+
+A case is proven when a round of our own has failed and enough others say the same of theirs (`witnesses`). Until then
+it is a doubt: its subject is alive in the table, is told nothing, and one answer of it ends the matter.
 
 Invariants:
 - a case has a deadline in the agenda exactly while no inquest stands about it, or while one waits for an echo;
@@ -28,6 +31,13 @@ class CaseKey:
     """Agenda key: a suspect runs out of time."""
 
     node: str
+
+
+def witnesses_needed(options: SwimOptions, live: int) -> int:
+    """How many must accuse one of `live` members before it is suspect; 0: the first word makes it so."""
+    if options.observer or not options.two_verdicts:
+        return 0
+    return min(options.witnesses, options.confirmations + 1, max(1, live - 1))
 
 
 class Cases:
@@ -62,15 +72,40 @@ class Cases:
 
     @property
     def suspects(self) -> tuple[str, ...]:
-        """Ids of who has an open case, in the order in which they were opened."""
+        """Ids of those who have an open case, in the order in which they were opened."""
         return tuple(self._suspicions)
 
     def get(self, node: str) -> Suspicion | None:
         """The open case of `node`, or None."""
         return self._suspicions.get(node)
 
-    def open(self, now: Now, suspect: Identity, accusers: tuple[str, ...]) -> None:
-        """A member has become suspect, by the word of `accusers`, this node perhaps."""
+    def accuse(self, now: Now, suspect: Identity, accusers: tuple[str, ...]) -> bool:
+        """Open a case by the word of `accusers`, this node perhaps, or add them to it. Returns whether that is news."""
+        case = self._suspicions.get(suspect.node)
+        if case is None or case.identity != suspect:
+            self.close(suspect.node)
+            self._open(now, suspect, accusers)
+            return True
+        ours = case.ours or self._me in accusers
+        confirmed = attrs.evolve(case.confirmed_by(accusers), ours=ours)
+        if confirmed == case:
+            return False
+        if ours and not case.ours:
+            self._detector.note(now, suspect.node, "suspect", "our round failed", confirmed.accusers)
+        self.keep(now, confirmed)
+        return True
+
+    def is_open(self, identity: Identity) -> bool:
+        """Whether there is a case against this very incarnation."""
+        case = self._suspicions.get(identity.node)
+        return case is not None and case.identity == identity
+
+    def is_proven(self, node: str) -> bool:
+        """Whether enough have seen the subject of an open case fail, this node among them."""
+        case = self._suspicions[node]
+        return case.ours and len(case.accusers) >= witnesses_needed(self._options, self._members.live)
+
+    def _open(self, now: Now, suspect: Identity, accusers: tuple[str, ...]) -> None:
         options = self._options
         live = self._members.live
         min_s = suspicion_min_s(live, options.probe_period_s, options.suspicion_factor)
@@ -82,7 +117,8 @@ class Cases:
         self._tally.suspicions += 1
         reason = "our round failed" if self._me in accusers else "accused by others"
         self._detector.note(now, suspect.node, "suspect", reason, accusers)
-        self.keep(now, Suspicion(suspect, now.mono, min_s, max_s, expected).confirmed_by(accusers))
+        case = Suspicion(suspect, now.mono, min_s, max_s, expected, ours=self._me in accusers)
+        self.keep(now, case.confirmed_by(accusers))
 
     def keep(self, now: Now, case: Suspicion) -> None:
         """Take a case as it now stands; time that has run out already runs out now."""
@@ -97,7 +133,7 @@ class Cases:
         return case.accusers
 
     def close(self, node: str) -> None:
-        """Its subject is no suspect any more, or one of another incarnation."""
+        """Its subject is in doubt no more, or has another incarnation."""
         self.inquests.pop(node, None)
         if self._suspicions.pop(node, None) is not None:
             self._agenda.cancel(CaseKey(node))

@@ -37,6 +37,12 @@ class Credit:
             return True
         return any(self._pays(now_s, name) for name in names)
 
+    def repay(self, now_s: float, accusers: Iterable[str]) -> None:
+        """They were right: a round of our own has failed too."""
+        for name in accusers:
+            if (tokens := self._left.get(name)) is not None:
+                tokens.level = min(tokens.burst, tokens.fill(now_s) + 1)
+
     def _pays(self, now_s: float, accuser: str) -> bool:
         tokens = self._left.pop(accuser, None) or Bucket(self.per_window / self.window_s, self.per_window)
         self._left[accuser] = tokens

@@ -69,6 +69,13 @@ class RoundFailed:
 
 
 @hot
+class RoundLate:
+    """The target has not answered in time; helpers and TCP are asked now."""
+
+    target: Identity
+
+
+@hot
 class RoundAnswered:
     """The target lives: it has answered us, or a helper, or sent something else meanwhile."""
 
@@ -114,7 +121,7 @@ class _Relay:
     target: str
 
 
-Finding = Say | RoundFailed | RoundAnswered | Echoed | Quarantined | QuarantineLifted
+Finding = Say | RoundFailed | RoundLate | RoundAnswered | Echoed | Quarantined | QuarantineLifted
 
 
 class Detector:
@@ -132,6 +139,7 @@ class Detector:
         self._nonces: dict[str, int] = {}
         self._relays: dict[int, _Relay] = {}
         self._heard_at: dict[str, float] = {}
+        self._answered_at: dict[str, float] = {}
         self.round_trips = RoundTrips(options, rng)
         self.trust = Trust(options.trust)
         self.loss = LossMeter()
@@ -170,6 +178,11 @@ class Detector:
         """Whether anything has come from `node` after `since`."""
         heard_at = self._heard_at.get(node)
         return heard_at is not None and heard_at > since
+
+    def answered_since(self, node: str, since: float) -> bool:
+        """Whether `node` has answered a ping of ours after `since`: both directions work."""
+        answered_at = self._answered_at.get(node)
+        return answered_at is not None and answered_at > since
 
     def start(
         self, now: Now, target: Member, lag_s: float = 0.0, asks: int = 1, regular: bool = False
@@ -374,7 +387,7 @@ class Detector:
         patience_ms = round(max(0.0, probe.started_at + probe.verdict_s - now.mono) * 1000)
         request = PingRequest(self._me, probe.nonce, target.node, target.address, patience_ms)
         asks: list[Finding] = [Say(helper.address, request, helper.node) for helper in helpers]
-        return [*asks, self._ping(probe, target, reliable=True)]
+        return [*asks, self._ping(probe, target, reliable=True), RoundLate(probe.target)]
 
     def _ask_again(self, probe: Probe) -> list[Finding]:
         self._agenda.set(RoundKey(probe.nonce), probe.deadline_at)
@@ -385,6 +398,7 @@ class Detector:
         if probe.regular:
             self.health.round_answered()
         node = probe.target.node
+        self._answered_at[node] = now.mono
         found: list[Finding] = []
         if prompt:
             self.echoed_at = max(probe.sent_at, self.echoed_at or 0.0)
@@ -442,6 +456,7 @@ class Detector:
             self._end(probe)
         self.round_trips.forget(node)
         self._heard_at.pop(node, None)
+        self._answered_at.pop(node, None)
         self._agenda.cancel(AskKey(node))
 
     def _end(self, probe: Probe) -> None:

@@ -45,6 +45,7 @@ class _Rumour:
     item: bytes
     rank: Rank
     born_at: float
+    most: int | None
     sends: int = 0
 
     @property
@@ -68,14 +69,21 @@ class Broadcasts:
     def __contains__(self, node: str) -> bool:
         return node in self._rumours
 
-    def offer(self, node: str, item: bytes, rank: Rank = Rank.NEWS, born_at: float = 0.0) -> None:
+    def offer(
+        self,
+        node: str,
+        item: bytes,
+        rank: Rank = Rank.NEWS,
+        born_at: float = 0.0,
+        most: int | None = None,
+    ) -> None:
         """Queue the newest rumour about `node`, instead of any older one.
 
-        `born_at` is when it was first said, as monotonic seconds of ours.
+        `born_at` is when it was first said, as monotonic seconds of ours; it is sent `most` times at most.
         """
         self.discard(node)
         self._least_bytes = min(self._least_bytes, len(item))
-        self._rumours[node] = rumour = _Rumour(node, item, rank, born_at)
+        self._rumours[node] = rumour = _Rumour(node, item, rank, born_at, most)
         self._put(rumour)
 
     def discard(self, node: str) -> None:
@@ -111,7 +119,8 @@ class Broadcasts:
                 taken.append(rumour)
         for rumour in taken:
             doubt = rumour.rank is Rank.DOUBT or alive_sends_max is None
-            self._sent(rumour, sends_max if doubt else alive_sends_max)
+            often = sends_max if doubt else alive_sends_max
+            self._sent(rumour, often if rumour.most is None else min(often or rumour.most, rumour.most))
         return [(rumour.item, rumour.born_at) for rumour in taken]
 
     def _waiting(self) -> Iterator[_Rumour]:

@@ -36,6 +36,7 @@ import random
 import attrs
 
 from mesh.agenda import Agenda
+from mesh.cases import witnesses_needed
 from mesh.detector import Say
 from mesh.effects import Address, KeepGeneration, Stop
 from mesh.health import Announcements, LocalHealth
@@ -44,6 +45,7 @@ from mesh.member import Liveness, Member
 from mesh.members import Members
 from mesh.messages import Ack, Message, Ping, Seen
 from mesh.now import Now
+from mesh.swim_options import SwimOptions
 from mesh.swim_statistics import Tally
 from mesh.views import Views
 from mesh.voice import Voice
@@ -58,6 +60,9 @@ JUMP_S = 1.0
 """Least time between two jumps above another life, so that two processes with one id do not race."""
 SEEN_BY = 3
 """Peers that must agree on another address of ours, or all of them if there are fewer."""
+WEAK_S, WEAK_S_PER_MEMBER = 30.0, 5.0
+"""What fewer accuse us of than make a suspect is answered aloud when it has been said for so long, or for so long per
+member: once in five seconds, in the whole mesh, at most. Who is of an older version holds us suspect meanwhile."""
 DOUBTED_S = 30.0
 """So long after a doubt our own address may be in question."""
 
@@ -74,6 +79,7 @@ class Myself:
     def __init__(
         self,
         me: str,
+        options: SwimOptions,
         members: Members,
         views: Views,
         voice: Voice,
@@ -83,6 +89,7 @@ class Myself:
         tally: Tally,
     ) -> None:
         self._node = me
+        self._options = options
         self._members = members
         self._views = views
         self._voice = voice
@@ -94,6 +101,7 @@ class Myself:
         self._began_at = 0.0
         self._jumped_at: float | None = None
         self._doubted_at: float | None = None
+        self._weakly_since: float | None = None
         self._rival: Address | None = None
         self._nonce: int | None = None
         self._asked_at = 0.0
@@ -127,18 +135,34 @@ class Myself:
 
     # What others say of us.
 
-    def hear(self, now: Now, rumour: Member) -> None:
-        """Answer what is said of us, if it needs an answer."""
+    def hear(self, now: Now, rumour: Member, accusers: int) -> None:
+        """Answer what is said of us, by so many, if it needs an answer."""
         me = self.account
         is_later = rumour.identity.generation > me.identity.generation
         if is_later or _is_foreign(me, rumour):
             self._clash(now, rumour)
+        elif self._is_weak(now, rumour, accusers):
+            self._doubted_at = now.mono
         elif rumour.precedence > me.precedence:
             self.say(now, attrs.evolve(me, identity=me.identity.above(rumour.identity)))
             if rumour.liveness is not Liveness.ALIVE:
                 self._refuted(now, rumour)
         elif rumour.liveness is not Liveness.ALIVE and not self._voice.is_spreading(self._node):
             self._voice.spread(now, me)
+
+    def _is_weak(self, now: Now, rumour: Member, accusers: int) -> bool:
+        """Whether it is a doubt that our answers to pings settle; one that goes on for long is answered aloud."""
+        needed = witnesses_needed(self._options, self._members.live)
+        if rumour.liveness is not Liveness.SUSPECT or accusers >= needed:
+            return False
+        patience_s = max(WEAK_S, WEAK_S_PER_MEMBER * self._members.live)
+        since = self._weakly_since
+        if since is None or now.mono - since > 2 * patience_s:
+            self._weakly_since = since = now.mono
+        if now.mono - since < patience_s:
+            return True
+        self._weakly_since = None
+        return False
 
     def _refuted(self, now: Now, rumour: Member) -> None:
         self._doubted_at = now.mono

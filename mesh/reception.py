@@ -127,7 +127,7 @@ class Reception:
         self._voice.quiet, self._voice.age_s = False, None
         for update in packet.updates:
             if update.member.node == self._me and self._is_plausible(update.member):
-                self._myself.hear(now, update.member)
+                self._myself.hear(now, update.member, len(update.accusers))
         self._metadata.learn(now, packet.updates, packet.message.source if is_bulk(packet) else "")
         if self._members.returned != returned and self._reunion.met(now):
             self._reconciler.urge(now, packet.message.source)

@@ -47,6 +47,8 @@ class Suspicion:
     """Independent confirmations that shorten the timeout to `min_s` (Lifeguard's K)."""
     accusers: tuple[str, ...] = ()
     """Distinct accusing nodes, first to last; at most 1 + expected are kept."""
+    ours: bool = False
+    """Whether a round of this node's own has failed since."""
 
     @property
     def deadline_at(self) -> float:

@@ -129,7 +129,9 @@ class Swim:
         self._known = known
         rota = Rota(options, members)
         self._turns = Turns(options, rota, detector, self._beliefs, agenda, rng)
-        self._myself = Myself(me.node, members, self.views, voice, detector.health, agenda, rng, tally)
+        self._myself = Myself(
+            me.node, options, members, self.views, voice, detector.health, agenda, rng, tally
+        )
         self._reunion = Reunion(me.node, options, members, voice, agenda, rng)
         self._reconciler = Reconciler(me.node, options, members, voice, agenda, rng, tally)
         self._reception = Reception(
@@ -183,6 +185,11 @@ class Swim:
     def is_quarantined(self, node: str) -> bool:
         """Whether this node, on its own, has stopped trusting `node` to answer."""
         return self._detector.is_quarantined(node)
+
+    @property
+    def doubted(self) -> tuple[str, ...]:
+        """Ids of those against whom a case is open here, suspects and those in doubt, longest first."""
+        return self._beliefs.doubted
 
     def round_trip_s(self, node: str) -> float | None:
         """Smoothed round trip to `node` in seconds, or None when it was not measured."""

@@ -85,11 +85,16 @@ class SwimOptions:
     loss_scaling: bool = True
     """Whether rounds, last looks and suspicion grow with the loss that this node measures (`mesh.loss`).
     Off: at 30 % loss and more the living are declared dead."""
+    witnesses: int = 3
+    """With `two_verdicts`: so many must have had a failed round of their own, this node among them, before it holds
+    a member suspect and tells it so; all others, where they are fewer. Until then one answer ends the doubt, and who
+    hears of it passes it on only when its own ping is late. 0 makes a suspect of whom anybody accuses, as in
+    SWIM: each false accusation then costs every node a rumour, a case and a refutation."""
     control_echo: bool = True
     """Whether a node may declare nobody dead unless pings of its own to others are answered just before and
     just after its last look at the suspect (`mesh.inquest`). Costs three pings per death and node. Off: a
     node whose packets are held up buries whom it cannot hear."""
-    accusations_per_window: int = 0
+    accusations_per_window: int = 4
     """Accusations by one member that are acted on in `accusation_window_s` (`mesh.credit`); 0 acts on all. One
     that another accuser can pay for, or a failed round of our own confirms, is acted on in any case. On, say
     8: a broken node that accuses everybody costs less, and who alone sees several crashes waits for others."""

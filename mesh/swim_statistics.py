@@ -23,6 +23,7 @@ class Tally:
     refutations: int = 0
     goodbyes_refuted: int = 0
     accusations_dropped: int = 0
+    accusations_settled: int = 0
     input_lost: int = 0
     quarantines: int = 0
     pauses: int = 0
@@ -83,6 +84,8 @@ class SwimStatistics:
     """Goodbyes told by others whose subjects answered: somebody lies, or is mistaken."""
     accusations_dropped: int
     """Accusations not acted on, because their accusers had accused too many others."""
+    accusations_settled: int
+    """Accusations not looked into, because their subjects had answered this node since."""
     input_lost: int
     """Datagrams to this node that its own machine dropped, as far as it was told."""
     quarantines: int

@@ -162,14 +162,14 @@ class Voice:
             items.append(part)
         self._send(address, codec.packet(items, codec.RELIABLE_BYTES_MAX), reliable=True)
 
-    def spread(self, now: Now, row: Member) -> None:
-        """Let this account, and who doubts it, go round the mesh; older rumours about it stop."""
+    def spread(self, now: Now, row: Member, most: int | None = None) -> None:
+        """Let this account, and who doubts it, go round the mesh, `most` times from here; older rumours of it stop."""
         if self.quiet or self._options.observer:
             self.hush(row.node)
             return
         if self.age_s is not None:
             self.ages.count(self.age_s)
-        self._rumours.offer(row.node, self.account(row), _rank(row), now.mono - (self.age_s or 0.0))
+        self._rumours.offer(row.node, self.account(row), _rank(row), now.mono - (self.age_s or 0.0), most)
         if GossipTimer.GOSSIP not in self._agenda:
             wait_s = self._rng.uniform(0.0, self._options.gossip_period_s)
             self._agenda.set(GossipTimer.GOSSIP, now.mono + wait_s)

@@ -22,11 +22,9 @@ from typing import Any
 
 import attrs
 
-from mesh import codec
 from mesh.effects import Effect
 from mesh.facts import Fact, MemberChanged, QuarantineLifted
 from mesh.member import Liveness
-from mesh.messages import Gossip, Update
 from mesh.swim_options import SwimOptions
 from sim.crowd import Crowd
 from sim.crowd_options import CrowdOptions
@@ -43,8 +41,6 @@ STEP_S = 0.05
 FLIP_S = 20.0
 PAUSE_S, PEACE_S, PAUSES = 16.4, 0.064, 7
 CRASHES = 5
-ACCUSED_AT_ONCE = 8
-"""Accusations in one packet."""
 
 Figures = dict[str, Any]
 
@@ -207,13 +203,11 @@ def accusers(seed: int, nodes: int, swim: SwimOptions, seconds: float = 20.0) ->
 
 def accuse_everybody(crowd: Crowd, index: int) -> None:
     """Let a node believe that its rounds with all live members have failed."""
-    core = crowd.core(index)
-    me, other = core.me.node, crowd.node(1 if index != 1 else 2)
-    rows = [row for row in core.members() if row.is_live and row.node != me]
-    doubts = [codec.item(Update(attrs.evolve(row, liveness=Liveness.SUSPECT), (me,))) for row in rows]
-    for start in range(0, len(doubts), ACCUSED_AT_ONCE):
-        items = [codec.item(Gossip(other)), *doubts[start : start + ACCUSED_AT_ONCE]]
-        crowd.call(index, "receive", codec.packet(items), crowd[index].address)
+    core, now = crowd.core(index), crowd[index].now(crowd.time)
+    for row in core.members():
+        if row.is_live and row.node != core.me.node:
+            core._beliefs._unanswered(now, row)
+    crowd.call(index, "tick")
 
 
 def _bytes_per_node_s(day: Day, seconds: float) -> float:
@@ -310,13 +304,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--preset", default="local", choices=["local", "lan", "wan", "lifeguard", "plain_swim"]
     )
     parser.add_argument("--loss", type=float, help="share, for `loss`")
-    parser.add_argument("--budget", type=int, default=0, help="accusations per window; 0: no bound")
+    parser.add_argument("--budget", type=int, default=4, help="accusations per window; 0: no bound")
+    parser.add_argument("--witnesses", type=int, default=3, help="of a suspicion; 0: one word is enough")
     options = parser.parse_args(arguments)
     more = {"share": options.loss} if options.trial == "loss" and options.loss is not None else {}
     false = 0
     for seed in range(options.first, options.first + options.seeds):
         began, swim = time.monotonic(), getattr(SwimOptions, options.preset)()
-        swim = attrs.evolve(swim, accusations_per_window=options.budget)
+        swim = attrs.evolve(swim, accusations_per_window=options.budget, witnesses=options.witnesses)
         figures = TRIALS[options.trial](seed, options.nodes, swim, **more)
         false += figures["false"]
         head = {"trial": options.trial, "nodes": options.nodes, "preset": options.preset, "seed": seed}

@@ -93,8 +93,8 @@ class World:
         """Every address that a host has or had."""
         self.buried: dict[Identity, float] = {}
         """When somebody first declared each life dead."""
-        self.doubted: dict[Identity, float] = {}
-        """When somebody first held each account suspect."""
+        self.doubted: dict[tuple[str, str, int], dict[Identity, float]] = {}
+        """Since when each life (host, node id, generation) has had a case against whom."""
         self.lives: dict[str, list[Host]] = {}
         """The hosts of each node id, once for each life, the last one at the end."""
         self.watch: Callable[[float], None] = lambda _time: None

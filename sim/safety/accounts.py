@@ -33,6 +33,7 @@ class AccountCheck:
 
     def after(self, host: "Host", effects: list[Effect]) -> None:
         """Look at the accounts that this input has changed."""
+        self._note_doubts(host)
         rows = host.core.swim.members()
         known = self._rows.get(life(host), ())
         if rows == known:
@@ -53,14 +54,26 @@ class AccountCheck:
             self._moved(host, old, new)
         self._one_truth(host, new)
         self._own_word(host, new)
-        if new.liveness is Liveness.SUSPECT:
-            host.world.doubted.setdefault(new.identity, host.world.time)
         if new.liveness is Liveness.DEAD and old is not None and old.is_live:
             self._false_death(host, new)
         if new.liveness is Liveness.LEFT and (new.node, new.identity.generation) not in self._goodbyes:
             if old is not None:
                 self._false_death(host, new)
             object_to(host, "left_itself", f"{new.name} has left, and has never said so")
+
+    def _note_doubts(self, host: "Host") -> None:
+        """Remember since when it has had a case against whom, until that is settled."""
+        swim, doubts = host.core.swim, host.world.doubted.setdefault(life(host), {})
+        open_against = swim.doubted
+        for identity in tuple(doubts):
+            row = swim.member(identity.node)
+            lives = row is not None and row.identity == identity and row.liveness is Liveness.ALIVE
+            if lives and identity.node not in open_against:
+                del doubts[identity]
+        for node in open_against:
+            row = swim.member(node)
+            assert row is not None, "cases are of members"
+            doubts.setdefault(row.identity, host.world.time)
 
     def _moved(self, host: "Host", old: Member, new: Member) -> None:
         if new.identity.age < old.identity.age:

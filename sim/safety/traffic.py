@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mesh import codec
+from mesh.beliefs import DOUBT_SENDS
 from mesh.effects import Effect, SendDatagram
 from mesh.errors import DecodeError
 from mesh.gossip import sends_max
 from mesh.links import LINKS_MAX
-from mesh.member import Member
+from mesh.member import Liveness, Member
 from mesh.messages import Reconcile, Update
 from mesh.relay import TICKETS_MAX
 from sim.network import MTU_BYTES
@@ -125,10 +126,11 @@ class RumourCheck:
     """rumour_bound, at one node of the world, since it reads every datagram again.
 
     What is sent to compare tables is none. What a node says of itself, or to whom it is about, is not
-    counted: both are said as often as is asked.
+    counted: both are said as often as is asked. What was a doubt first is told some times more as a suspicion; a
+    doubt that ended, and begins anew, is another rumour.
     """
 
-    _sends: dict[tuple[Life, Update], int] = attrs.field(init=False, factory=dict)
+    _sends: dict[tuple[Life, Update, float | None], int] = attrs.field(init=False, factory=dict)
 
     def after(self, host: "Host", effects: list[Effect]) -> None:
         """Count the rumours in what is sent."""
@@ -154,10 +156,12 @@ class RumourCheck:
 
     def _count(self, host: "Host", update: Update) -> None:
         host.world.reach("rumour")
-        key = (life(host), update)
+        since = host.world.doubted.get(life(host), {}).get(update.member.identity)
+        key = (life(host), update, since)
         self._sends[key] = sends = self._sends.get(key, 0) + 1
         known = len(host.world.lives)
         most = sends_max(known, host.core.swim.options.retransmit_factor)
+        most += DOUBT_SENDS if update.member.liveness is Liveness.SUSPECT else 0
         if sends > most:
             object_to(
                 host, "rumour_bound", f"a rumour of {update.member.name} was sent {sends} times, not {most}"

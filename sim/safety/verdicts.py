@@ -94,7 +94,8 @@ class VerdictCheck:
         world.buried[row.identity] = world.time
         options = host.core.swim.options
         least_s = options.suspicion_factor * options.probe_period_s * SLOWEST
-        waited_s = world.time - world.doubted.get(row.identity, world.time)
+        since = [doubts[row.identity] for doubts in world.doubted.values() if row.identity in doubts]
+        waited_s = world.time - min(since, default=world.time)
         if waited_s < least_s - ROUNDING_S:
             message = f"{row.name} had {waited_s:.2f} s to refute, at least {least_s:.2f} s are due"
             object_to(host, "fair_trial", message)

@@ -165,6 +165,11 @@ def settled(count, **options):
 # Joining.
 
 
+def is_doubted(world, observer, subject):
+    """Whether one has an open case against another."""
+    return f"{subject:016x}" in world.core(observer).doubted
+
+
 def doubt(world, observer, subject, liveness, accuser=None):
     """Deliver a rumour about `subject` to `observer`, as if from member 3."""
     row = attrs.evolve(world.core(observer).member(f"{subject:016x}"), liveness=liveness)

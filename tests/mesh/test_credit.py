@@ -15,6 +15,15 @@ def test_one_accuser_is_never_believed_more_often_than_the_windows_allow(times, 
     assert taken <= most + most * (times[-1] - times[0]) / window_s + 1e-6
 
 
+def test_who_was_right_is_paid_back_and_never_more_than_that():
+    credit = Credit(2, 1e6)
+    for _ in range(5):
+        assert credit.accepts(0.0, ["a"])
+        credit.repay(0.0, ["a", "never charged"])
+    credit.repay(0.0, ["a"])
+    assert [credit.accepts(0.0, ["a"]) for _ in range(3)] == [True, True, False]
+
+
 @given(times=times)
 def test_without_a_bound_everything_is_taken(times):
     credit = Credit(0, 10.0)

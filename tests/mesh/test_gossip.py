@@ -15,6 +15,14 @@ def test_a_rumour_is_sent_so_often_and_then_forgotten():
     assert len(queue) == 0
 
 
+@given(often=st.integers(1, 9), most=st.integers(1, 9), hurried=st.one_of(st.none(), st.integers(1, 9)))
+def test_a_rumour_with_a_bound_of_its_own_is_sent_no_more_often(often, most, hurried):
+    queue = Broadcasts()
+    queue.offer("a", b"rumour", Rank.DOUBT, most=most)
+    sent = sum(len(queue.fill(100, often, hurried)) for _ in range(20))
+    assert sent == min(often, most)
+
+
 def test_a_newer_rumour_about_a_member_replaces_the_older_and_starts_anew():
     queue = Broadcasts()
     queue.offer("a", b"old")

@@ -12,7 +12,7 @@ from mesh.member import Liveness
 from mesh.messages import Ack, Gossip, Ping, Update
 from mesh.now import Now
 from mesh.swim import Swim
-from tests.mesh.small_world import LOCAL, World, account, doubt, settled
+from tests.mesh.small_world import LOCAL, World, account, doubt, is_doubted, settled
 
 
 @pytest.mark.parametrize("pause_s", [1.0, 5.0, 60.0])
@@ -100,7 +100,8 @@ def test_a_doubt_that_was_refuted_long_ago_is_refuted_again_with_the_same_incarn
     world.run(5)
     assert world.core(2).statistics().rumours == 0
     incarnation = world.core(2).me.identity
-    data = codec.packet([codec.item(Gossip(f"{3:016x}")), codec.item(Update(stale))])
+    accusers = tuple(f"{index:016x}" for index in (1, 3, 4))
+    data = codec.packet([codec.item(Gossip(f"{3:016x}")), codec.item(Update(stale, accusers))])
     world.call(2, "receive", data, account(3).address)
     assert world.core(2).statistics().rumours == 1
     assert world.core(2).me.identity == incarnation
@@ -132,12 +133,12 @@ def test_what_was_heard_before_a_link_was_lost_does_not_count_after():
     world.call(1, "heard", f"{2:016x}")
     world.run(0.005)
     world.call(1, "evidence", f"{2:016x}")
-    assert world.run(2, until=lambda: world.sees(1, 2) is Liveness.SUSPECT) <= LOCAL.verdict_min_s
+    assert world.run(2, until=lambda: is_doubted(world, 1, 2)) <= LOCAL.verdict_min_s
 
 
 def test_a_suspect_that_answers_us_does_not_die_though_it_never_refutes():
-    world = settled(3)
-    world.core(2)._myself.hear = lambda now, rumour: None
+    world = settled(3, options=attrs.evolve(LOCAL, witnesses=0))
+    world.core(2)._myself.hear = lambda now, rumour, accusers: None
     doubt(world, 1, 2, Liveness.SUSPECT)
     world.run(30)
     assert world.sees(1, 2) is Liveness.SUSPECT

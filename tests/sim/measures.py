@@ -105,7 +105,7 @@ def deaf_without_control() -> str:
     for other in (2, 3, 4):
         crowd.crash(other)
     crowd.run_for(8.0)
-    return "" if len(moments(crowd, 1, SUSPECT)) == 3 else "the dead were not doubted"
+    return "" if crowd.core(1).statistics().suspicions == 3 else "the dead were not doubted"
 
 
 def plain_swim_buries_on_hearsay() -> str:
@@ -209,7 +209,7 @@ def one_nack_short() -> str:
 def unhealthy_by_doubt() -> str:
     """Who is doubted and lives is a little less well by its own lights."""
     crowd = formed(5)
-    told(crowd, 5, 1, attrs.evolve(_row(crowd, 1, 5), liveness=SUSPECT), crowd.node(1))
+    told(crowd, 5, 1, attrs.evolve(_row(crowd, 1, 5), liveness=SUSPECT), *map(crowd.node, (1, 2, 3)))
     return "" if crowd.core(5).statistics().health == 1 else "it holds itself to be as well as before"
 
 

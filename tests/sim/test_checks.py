@@ -116,7 +116,7 @@ def test_own_age_catches_a_raised_generation_that_is_not_written_down(monkeypatc
 
 
 def test_own_life_catches_a_node_that_believes_rumours_of_its_death(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Myself, "hear", lambda self, now, rumour: self._members.apply(rumour, now.mono))
+    monkeypatch.setattr(Myself, "hear", lambda self, now, rumour, _by: self._members.apply(rumour, now.mono))
     assert caught((3.0, Partition(("node-3",), 3.0))) == "own_life"
 
 
