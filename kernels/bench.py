@@ -1,16 +1,29 @@
-"""`python -m kernels.bench --plan`: the least time that each kernel and each step can take, chip by chip.
+"""What the kernels cost: by arithmetic, or measured on a GPU.
 
-Nothing is run and no GPU is needed: the figures follow from shapes and data sheets (`kernels.cost`). They are
-what a measurement is to be held against, never a measurement.
+    python -m kernels.bench --plan   the least time of each kernel and each step, chip by chip: nothing is run
+    python -m kernels.bench          correctness, then times, on the GPU of this machine: some minutes
+    python -m kernels.bench --dry    the same way on tiny shapes, to see that it is open: no measurement
+
+The plan's figures follow from shapes and data sheets (`kernels.cost`); a measurement is held against them, with
+the ceilings that the chip reached in the same run. `make gpu` measures whole models too. A dry run without a GPU
+needs Triton's interpreter: `TRITON_INTERPRET=1 python -m kernels.bench --dry`.
+
+    exit 0  all was measured, and every kernel was right (goals of speed may be missed: the table says so)
+    exit 1  a kernel disagrees with its specification, a row depends on its company, or a stage failed
+    exit 2  it cannot run here
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import attrs
+import torch
 
 from kernels.cost import CHIPS, SHAPES, Bytes, Chip, Cost, Row, Shape, floor_s, step
+from kernels.record import DRY, Record, figure_lines, goal_lines
+from kernels.stages import STAGES, ceilings_of, runnable
 
 
 @attrs.frozen
@@ -99,15 +112,62 @@ def _plan_of(shape: Shape) -> list[str]:
     ]
 
 
+def report(record: Record) -> str:
+    """Return the tables of a run: figures by stage, then goals."""
+    found = ceilings_of(record)
+    stages = dict.fromkeys(figure.stage for figure in record.figures if figure.stage != "ceilings")
+    header = ["", "ms", "rate", "of floor", "peers' time"]
+    parts = [
+        table([stage, *header[1:]], figure_lines([f for f in record.figures if f.stage == stage], found))
+        for stage in stages
+    ]
+    goals = table(["goal", "wanted", "got", "verdict", "note"], goal_lines(record.goals))
+    limits = f"ceilings of this run: {found.bytes_per_s / 1e12:.2f} TB/s, {found.flops / 1e12:.0f} TFLOP/s"
+    marks = [DRY] if record.dry else []
+    return "\n\n".join([*marks, limits, *parts, goals, *marks])
+
+
+def faulty(record: Record) -> bool:
+    """Whether anything was wrong, as opposed to slow."""
+    wrong = any(goal.wanted == 0 and goal.verdict == "missed" for goal in record.goals)
+    return wrong or any(name.endswith(": fault") for name in record.facts)
+
+
+def begin(dry: bool, path: Path | None, budget_s: float) -> Record:
+    """Return an empty record of a run on this machine's GPU, or a dry one in the interpreter."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Record(device, dry, path, budget_s, say=lambda line: print(line, flush=True))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print what was asked for."""
-    parse = argparse.ArgumentParser(prog="python -m kernels.bench", description=__doc__)
+    """Print what was asked for, or measure."""
+    parse = argparse.ArgumentParser(
+        prog="python -m kernels.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parse.add_argument("--plan", action="store_true", help="print floors from shapes and data sheets")
+    parse.add_argument("--dry", action="store_true", help="tiny shapes, no measurement")
+    parse.add_argument("--json", type=Path, help="write the figures to this file after each stage")
+    parse.add_argument(
+        "--budget", type=float, default=300.0, metavar="S", help="leave out what would take longer"
+    )
     arguments = parse.parse_args(argv)
-    if not arguments.plan:
-        parse.error("only `--plan` can be had without a GPU")
-    print(plan())
-    return 0
+    if arguments.plan:
+        print(plan())
+        return 0
+    reason = runnable(arguments.dry)
+    if reason:
+        print(f"error: the kernels cannot run here: {reason}\n{HINT}", file=sys.stderr)
+        return 2
+    record = begin(arguments.dry, arguments.json, arguments.budget)
+    for stage in STAGES:
+        record.stage(*stage)
+    print(f"\n{report(record)}")
+    return int(faulty(record))
+
+
+HINT = "hint: `--plan` needs no GPU, and `TRITON_INTERPRET=1 python -m kernels.bench --dry` tries the way"
 
 
 if __name__ == "__main__":

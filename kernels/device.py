@@ -16,14 +16,13 @@ import attrs
 import torch
 from torch import Tensor
 
-from kernels import attention_triton, linear_int4, linear_scaled, linear_triton
+from kernels import attention_triton, choose_triton, linear_int4, linear_scaled, linear_triton
 from kernels._triton import PINNED, installed
 from kernels.attention import Span
 from kernels.attention_triton import Work, attend_triton, plan_work
 from kernels.op import normal
 from kernels.rms_norm import add_rms_norm_triton, rms_norm_triton
 from kernels.rope import rope_angles, rope_store_triton
-from kernels.sample import gumbel_triton
 from kernels.swiglu import swiglu_triton
 
 CAPABILITY_MIN = (8, 0)
@@ -82,7 +81,6 @@ class DeviceKernels:
     rope_store: Callable[..., Tensor] = rope_store_triton
     swiglu: Callable[[Tensor], Tensor] = swiglu_triton
     attend: Callable[[Tensor, Tensor, Work, float], Tensor] = attend_triton
-    gumbel: Callable[[Tensor, int], Tensor] = gumbel_triton
 
     def pack_linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         """Hold a weight [n, k] and bias [n] of `dtype` on the device, in this record's form."""
@@ -101,6 +99,7 @@ class DeviceKernels:
             "chip": _chip(self.device),
             "dtype": str(self.dtype),
             "weights": self.weights,
+            "choose": (choose_triton.GROUP, choose_triton.BLOCK),
             "linear": (linear_triton.SLICE, linear_triton.DEPTH_BYTES, linear_triton.ROWS),
             "attention": (attention_triton.CHUNK, attention_triton.TILE_BYTES),
             **PINNED,

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from kernels import attention_triton
 from kernels.attention_triton import NO_CHUNK, Work
+from kernels.choose import NONE, Controls
 from kernels.sample import GOLDEN, MIX
+from node.engine.device_sampler import floor_of, temperature_of
 from node.engine.graphs import Size
 from node.engine.model import Step
 from node.engine.plan import Row
@@ -63,8 +65,9 @@ class Layout:
 
     def __init__(self, batch: int, items: int) -> None:
         columns = [(name, torch.int64, batch) for name in WIDE]
-        columns += [("temperature", torch.float32, batch), ("latest", torch.int32, batch)]
+        columns += [("knobs", torch.float32, 5 * batch), ("latest", torch.int32, batch)]
         columns += [("firsts", torch.int32, batch), ("items", torch.int32, 2 * items)]
+        columns += [("top_k", torch.int32, batch), ("top_p", torch.float64, batch)]
         self._columns, end = [], 0
         for name, dtype, count in columns:
             self._columns.append((name, dtype, end, end + count * dtype.itemsize))
@@ -89,6 +92,7 @@ class Inputs:
         self._pages: list[tuple[int, ...]] = [()] * batch
         self._table_copied = torch.cuda.Event() if device.type == "cuda" else None
         self._twins = (_Twin(layout, device), _Twin(layout, device))
+        self._slots = torch.full((batch, 2), NONE, dtype=torch.int32, device=device)
         self._turn = 0
         self._block, self._scratch = block, scratch
         self.items_max = items
@@ -123,13 +127,19 @@ class Inputs:
             "slot": starts % block,
             "keys": draw_keys([row.sampling.seed for row in rows], [row.start + 1 for row in rows]),
             "source": source,
-            "temperature": [row.sampling.temperature for row in rows],
+            "top_k": [row.sampling.top_k for row in rows],
+            "top_p": [row.sampling.top_p for row in rows],
             "latest": starts,
         }
-        filling = {"page": self._scratch, "source": -1}
+        filling = {"page": self._scratch, "source": -1, "top_p": 1.0}
         for name, column in values.items():
             columns[name][:count] = column
             columns[name][count : size.batch] = filling.get(name, 0)
+        knobs = columns["knobs"].reshape(-1, 5)
+        knobs[:count] = [
+            (temperature_of(s), 1.0, 0.0, 0.0, floor_of(s)) for s in (row.sampling for row in rows)
+        ]
+        knobs[count : size.batch] = (0.0, 1.0, 0.0, 0.0, 0.0)
         self._fill_items(columns, starts, size)
 
     @staticmethod
@@ -169,6 +179,12 @@ class Inputs:
         for index in changed:
             pages = slice(0, len(self._pages[index]))
             self.table[index, pages].copy_(self._table[index, pages], non_blocking=True)
+
+    def controls(self, size: Size) -> Controls:
+        """What a step's rows wish, where it is numbers: no row has a table."""
+        column = {name: view[: size.batch] for name, view in self.columns.items()}
+        knobs = self.columns["knobs"].view(-1, 5)[: size.batch]
+        return Controls(column["keys"], knobs, column["top_k"], column["top_p"], self._slots[: size.batch])
 
     def step(self, size: Size, ids: Tensor) -> Step:
         """The views of one size as a model's step; ids: [batch], which may differ from the column's."""

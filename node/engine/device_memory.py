@@ -46,11 +46,12 @@ def work_bytes(shape: Shape, dtype: torch.dtype, step_tokens: int, batch: int) -
     """Bytes of activations and logits at their height.
 
     A step's widest moment is the feed-forward: gate and up, their product, and the residual twice. Logits are
-    held in fp32, in `dtype`, and as fp32 partial sums of each 1,024 of the width, for 64 rows at a time.
+    held twice in `dtype`, and as fp32 partial sums of each 1,024 of the width, for 64 rows at a time; a row that
+    is penalised or biased has a table of each kind.
     """
     widest = 3 * shape.feed_forward + 4 * shape.width + (shape.heads + 2 * shape.kv_heads) * shape.head_width
     slices = -(-shape.width // 1024)
-    logits = shape.vocabulary * (batch * (3 * 4 + dtype.itemsize) + 64 * slices * 4)
+    logits = shape.vocabulary * (batch * (2 * 4 + 2 * dtype.itemsize) + 64 * slices * 4)
     partials = (
         step_tokens * slices * max(shape.width, 2 * shape.feed_forward) * 4 if step_tokens <= 1024 else 0
     )

@@ -2,8 +2,8 @@
 
 A step in which every sequence has one token runs from fixed buffers (`device_inputs`), filled up to one of a
 dozen batch sizes, so that it can be recorded and replayed (`graphs`). A step with prefill runs plainly: it is
-limited by arithmetic, and its launches hide behind it. Tokens are chosen on the device (`device_sampler`);
-the host waits for nothing but their ids, in `finish`.
+limited by arithmetic, and its launches hide behind it. Tokens are chosen on the device (`device_sampler`), the
+logits stay there; the host waits for nothing but ids, in `finish`.
 
     runner.run(plan)                  # one step, and its tokens
     pending = runner.begin(plan)      # launched; the host is free
@@ -23,21 +23,24 @@ import attrs
 import torch
 from torch import Tensor
 
-from kernels import attention_triton
+from kernels import attention_triton, native
 from kernels.attention import Span
 from kernels.device import DeviceKernels, select_device
+from kernels.likeliest import sample_triton
 from kernels.linear_int4 import SHARED
 from node.engine.config_hf import ModelError, Shape, read_config, shape_of
 from node.engine.cuda_graphs import CudaRecorder
-from node.engine.device_inputs import UNKNOWN, Inputs, draw_keys
+from node.engine.device_inputs import UNKNOWN, Inputs
 from node.engine.device_memory import Need, blocks_that_fit, weight_bytes, work_bytes
-from node.engine.device_sampler import Chosen, choose, drawn, fetch, host_rows
+from node.engine.device_sampler import Chosen, choose, controls_of, fetch, on_host, plain
 from node.engine.graphs import BATCHES, GRAPH_BYTES, Graphs, Recorder, Size, size_of
+from node.engine.keep import digest_of
 from node.engine.memory import available_bytes
 from node.engine.model import Step, Transformer, load_transformer
 from node.engine.plan import Plan, Row, Sampled
 from node.engine.policy import measure, policy_digest
 from node.engine.runner import block_bytes, last_rows
+from node.engine.sampler import shapes
 from node.engine.weights import model_digest, open_weights
 
 BLOCK_TOKENS = 64
@@ -68,9 +71,16 @@ class _OnDevice:
 
     checkpoint: Checkpoint
     device: torch.device
+    _tables: dict[str, Tensor] = attrs.field(init=False, factory=dict)
+    """The embedding, which a tied model reads twice and holds once."""
 
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
-        return self.checkpoint.read(name, dtype).to(self.device)
+        if name in self._tables:
+            return self._tables[name]
+        tensor = self.checkpoint.read(name, dtype).to(self.device)
+        if "embed" in name:
+            self._tables[name] = tensor
+        return tensor
 
 
 @attrs.frozen
@@ -94,7 +104,7 @@ class Pending:
 
     chosen: Chosen
     logits: Tensor
-    """[sampled rows, vocabulary] fp32 on the device; overwritten by the next step."""
+    """[sampled rows, vocabulary] on the device, in the model's dtype; overwritten by the next step."""
 
 
 def open_device_runner(
@@ -103,13 +113,18 @@ def open_device_runner(
     options: DeviceOptions,
     progress: Callable[[int], None] | None = None,
     loading: Callable[[str, int, int], None] | None = None,
+    keep: Path | None = None,
 ) -> "DeviceRunner":
-    """Load a Hugging Face directory onto a device. `ModelError` if it cannot be run."""
+    """Load a Hugging Face directory onto a device. `ModelError` if it cannot be run. keep: as `Runner`'s."""
     directory = Path(directory)
     shape = shape_of(read_config(directory))
     weights = open_weights(directory, shape)
     tell = loading or (lambda *_: None)
-    digest = model_digest(weights, lambda done, total: tell("digest", done, total))
+    digest = digest_of(
+        keep or native.cache_directory(),
+        (directory / "config.json", *weights.files),
+        lambda: model_digest(weights, lambda done, total: tell("digest", done, total)),
+    )
     return DeviceRunner(
         shape, weights, digest, torch.device(device), options, progress, lambda *step: tell("weights", *step)
     )
@@ -168,8 +183,8 @@ class DeviceRunner:
         chunks = -(-self.blocks * self.block_tokens // attention_triton.CHUNK) + 2 * batch
         items = 1 << (chunks - 1).bit_length()
         self._inputs = Inputs(device, batch, items, pages, self.block_tokens, scratch=self.blocks)
-        self._logits = torch.empty(batch, shape.vocabulary, device=device)
-        self._scores = torch.zeros(batch, device=device)
+        self._logits = torch.empty(batch, shape.vocabulary, dtype=dtype, device=device)
+        self._best = torch.zeros(batch, device=device)
         self._ids = torch.zeros(batch, dtype=torch.int64, device=device)
         self._places: dict[int, int] = {}
 
@@ -184,8 +199,8 @@ class DeviceRunner:
     def begin(self, plan: Plan) -> Pending:
         """Launch one step without waiting for it. A row's only id may be `UNKNOWN`: what the last one chose.
 
-        KeyError, before anything is launched, if the last step did not choose that sequence's token on the
-        device.
+        KeyError, before anything is launched, if the last step did not choose that sequence's token, or if
+        its next choice depends on that token (penalties, a grammar), which must be known then.
         """
         size = self._size(plan.rows)
         pending = self._mixed(plan) if size is None else self._decode(plan.rows, size)
@@ -200,35 +215,35 @@ class DeviceRunner:
 
     def logits(self, plan: Plan) -> Tensor:
         """Compute one step up to the scores: [rows with `sample`, vocabulary] fp32, on the host."""
-        return self.begin(plan).logits.cpu() if plan.rows else torch.empty(0, self.vocabulary)
+        return self.begin(plan).logits.float().cpu() if plan.rows else torch.empty(0, self.vocabulary)
 
     def _size(self, rows: Sequence[Row]) -> Size | None:
         """The size of a step of decode rows; None if it has other rows, or too many."""
         if any(len(row.ids) > 1 or not row.sample for row in rows):
             return None
         items = sum(row.start // attention_triton.CHUNK + 1 for row in rows)
-        draws = any(drawn(row.sampling) for row in rows)
-        size = size_of(len(rows), items, draws, self._batches)
+        size = size_of(len(rows), items, all(map(plain, rows)), self._batches)
         return None if size is None or size.items > self._inputs.items_max else size
 
     def _decode(self, rows: tuple[Row, ...], size: Size) -> Pending:
         self._inputs.fill(rows, size, self._places)
         self.graphs.run(size, lambda: self._decode_body(size))
-        return self._pending(rows, self._logits[: len(rows)], self._scores, self._ids)
+        logits = self._logits[: len(rows)]
+        if size.choosing:
+            return self._pending(rows, logits, self._ids, self._best)
+        return self._choose(rows, logits)
 
     def _decode_body(self, size: Size) -> None:
         """From the fixed inputs to the fixed results; every launch of it, and nothing that waits."""
         columns = {name: view[: size.batch] for name, view in self._inputs.columns.items()}
-        source = columns["source"]
-        before = self._ids.index_select(0, source.clamp(min=0))
-        ids = torch.where(source < 0, columns["ids"], before)
+        ids = self._known(columns["ids"], columns["source"])
         hidden = self._model.forward(self._inputs.step(size, ids), self._pages)
         logits = self._logits[: size.batch]
         logits.copy_(self._scored(hidden))
-        keys = columns["keys"] if size.drawn else None
-        scores, chosen = choose(logits, columns["temperature"], keys, self._kernels.gumbel)
-        self._scores[: size.batch].copy_(scores)
-        self._ids[: size.batch].copy_(chosen)
+        if size.choosing:
+            choice = sample_triton(logits, self._inputs.controls(size))
+            self._ids[: size.batch].copy_(choice.ids)
+            self._best[: size.batch].copy_(choice.best)
 
     def _mixed(self, plan: Plan) -> Pending:
         """A step with prefill, or with more rows than a recording has."""
@@ -236,33 +251,45 @@ class DeviceRunner:
         hidden = self._model.forward(self._step(rows), self._pages)
         sampled = tuple(row for row in plan.rows if row.sample)
         last = torch.tensor(last_rows(rows, plan.rows), dtype=torch.int64)
-        logits = self._scored(hidden.index_select(0, last.to(self._device))).float()
-        keys = [row.sampling for row in sampled]
-        temperature = torch.tensor([sampling.temperature for sampling in keys], dtype=torch.float32)
-        draws = any(drawn(sampling) for sampling in keys)
-        positions = [row.start + len(row.ids) for row in sampled]
-        noise_keys = (
-            _keys([sampling.seed for sampling in keys], positions).to(self._device) if draws else None
-        )
-        scores, ids = choose(logits, temperature.to(self._device), noise_keys, self._kernels.gumbel)
-        count = min(len(ids), len(self._ids))
-        self._ids[:count].copy_(ids[:count])
-        return self._pending(sampled, logits, scores, ids)
+        return self._choose(sampled, self._scored(hidden.index_select(0, last.to(self._device))))
+
+    def _choose(self, rows: tuple[Row, ...], logits: Tensor) -> Pending:
+        """Choose outside a recording: any wish can be served there."""
+        choice = choose(logits, controls_of(rows, self.vocabulary, self._device), rows)
+        held = min(len(rows), len(self._ids))
+        self._ids[:held].copy_(choice.ids[:held])
+        asked = any(row.sampling.logprobs is not None for row in rows)
+        report = (fetch(choice.likeliest), fetch(choice.logprobs)) if asked else None
+        apart = [index for index, row in enumerate(rows) if on_host(row)]
+        theirs = None
+        if apart:
+            theirs = fetch(logits.index_select(0, torch.tensor(apart).to(self._device)).float())
+        return self._pending(rows, logits, choice.ids, choice.best, report, theirs)
+
+    def _known(self, ids: Tensor, source: Tensor) -> Tensor:
+        """The ids, with those that the last step chose in their place."""
+        return torch.where(source < 0, ids, self._ids.index_select(0, source.clamp(min=0)))
 
     def _scored(self, hidden: Tensor) -> Tensor:
         """[rows, width] of `forward` -> [rows, vocabulary] in the model's dtype."""
         return self._model.head(self._kernels.rms_norm(hidden, self._model.norm, self.shape.norm_eps))
 
-    def _pending(self, rows: tuple[Row, ...], logits: Tensor, scores: Tensor, ids: Tensor) -> Pending:
+    def _pending(
+        self,
+        rows: tuple[Row, ...],
+        logits: Tensor,
+        ids: Tensor,
+        best: Tensor,
+        report: tuple[Tensor, Tensor] | None = None,
+        theirs: Tensor | None = None,
+    ) -> Pending:
         """Send one step's results on their way to the host, and remember where its tokens stand."""
         count, held = len(rows), len(self._ids)
-        apart = host_rows(rows)
-        hosts = set(apart)
-        self._places = {row.sequence: i for i, row in enumerate(rows[:held]) if i not in hosts}
-        index = torch.tensor(apart, dtype=torch.int64).to(self._device) if apart else None
-        theirs = logits[:0] if index is None else logits.index_select(0, index)
-        chosen = Chosen(rows, fetch(scores[:count]), fetch(ids[:count]), fetch(theirs), self._copied())
-        return Pending(chosen, logits)
+        self._places = {
+            row.sequence: i for i, row in enumerate(rows[:held]) if not (shapes(row) or on_host(row))
+        }
+        results = fetch(ids[:count]), fetch(best[:count])
+        return Pending(Chosen(rows, *results, report, self._copied(), theirs), logits)
 
     def _copied(self) -> torch.cuda.Event | None:
         if self._device.type != "cuda":
@@ -279,13 +306,9 @@ class DeviceRunner:
         source = [self._places[row.sequence] if id == UNKNOWN else -1 for row in rows for id in row.ids]
         positions = [at for r in places for at in r]
         columns = torch.tensor((ids, positions, pages, source)).to(self._device)
-        known = torch.where(columns[3] < 0, columns[0], self._ids.index_select(0, columns[3].clamp(min=0)))
         work = self._kernels.plan_attention([Span(row.start, len(row.ids), row.blocks) for row in rows])
+        known = self._known(columns[0], columns[3])
         return Step(known, columns[1], columns[2], columns[1] % self.block_tokens, work)
-
-
-def _keys(seeds: Sequence[int], positions: Sequence[int]) -> Tensor:
-    return torch.from_numpy(draw_keys(seeds, positions))
 
 
 def _form(name: str, shape: Shape) -> str:

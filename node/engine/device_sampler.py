@@ -1,75 +1,99 @@
-"""Tokens chosen on the device, each a pure function of its row, its `Sampling` and its position.
+"""From plans to `kernels.choose`, which chooses tokens on the device, and back.
 
-The device takes the largest of logits / temperature + noise (or of the logits, if greedy), the lowest id among
-equals: `node.engine.sampler` for rows that are neither filtered nor penalised nor asked for log-probabilities.
-Those that are go to `node.engine.sampler` itself, on the host. Which of the two a row takes depends on its own
-`Sampling` alone, so that its tokens do not depend on its company.
+A row's temperature and filters are numbers, and travel with the step's other inputs. Penalties, bias and bans
+need a table over the vocabulary for their row, and so do grammars; it is made on the host for each step that
+has such a row, and those steps choose outside the recording, as do steps that report log-probabilities. What
+`kernels.choose` does not know (typical sampling) is left to `node.engine.sampler`, on the host. Which way a row
+takes depends on its own wishes alone, so its tokens do not depend on its company.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.sample import gumbel
+from kernels.choose import NONE, PROMPT, Control, Controls
+from kernels.likeliest import Choice, sample_triton
+from kernels.sample import draw_key, gumbel
 from node.engine.plan import NotFinite, Row, Sampled, Sampling
-from node.engine.sampler import TEMPERATURE_MIN, filters, sample, shapes
-
-Gumbel = Callable[[Tensor, int], Tensor]
+from node.engine.sampler import TEMPERATURE_MIN, sample, shapes
 
 
-def chosen_on_device(row: Row) -> bool:
-    """Whether `choose` can serve a row."""
-    return not (filters(row.sampling) or shapes(row) or row.sampling.logprobs is not None)
+def plain(row: Row) -> bool:
+    """Whether a row's wishes are numbers only, and nothing is reported."""
+    return not shapes(row) and row.sampling.logprobs is None and not on_host(row)
 
 
-def drawn(sampling: Sampling) -> bool:
-    """Whether a row needs noise."""
-    return sampling.temperature >= TEMPERATURE_MIN
+def on_host(row: Row) -> bool:
+    """Whether a row's token is chosen on the host, from its logits."""
+    return row.sampling.typical_p < 1.0
 
 
-def choose(logits: Tensor, temperature: Tensor, keys: Tensor | None, gumbel: Gumbel) -> tuple[Tensor, Tensor]:
-    """logits: [rows, vocabulary] fp32, temperature: [rows] fp32, keys: [rows] int64 or none if all are greedy.
-
-    Returns (score, id), each [rows], on the logits' device, without waiting for it.
-    """
-    if keys is None:
-        return logits.max(-1)
-    draws = (temperature >= TEMPERATURE_MIN).unsqueeze(-1)
-    divisor = torch.where(draws, temperature.unsqueeze(-1), 1.0)
-    noise = gumbel(keys, logits.shape[-1])
-    return torch.where(draws, logits / divisor + noise, logits).max(-1)
+def temperature_of(sampling: Sampling) -> float:
+    """The temperature as the kernels read it: 0 is greedy."""
+    return sampling.temperature if sampling.temperature >= TEMPERATURE_MIN else 0.0
 
 
-@attrs.frozen(eq=False)
-class Chosen:
-    """One step's choices on their way to the host."""
-
-    rows: tuple[Row, ...]
-    """Those that are sampled, in the plan's order."""
-    scores: Tensor
-    """[rows] fp32 on the host, once `copied` has happened."""
-    ids: Tensor
-    """[rows] int64, likewise."""
-    logits: Tensor
-    """Of the rows that are chosen on the host, in their order, likewise."""
-    copied: torch.cuda.Event | None
-
-    def read(self) -> tuple[Sampled, ...]:
-        """Wait for the copies, choose what is left to choose. `NotFinite` as in `node.engine.sampler`."""
-        if self.copied is not None:
-            self.copied.synchronize()
-        mine = [row for row in self.rows if not chosen_on_device(row)]
-        theirs = {one.sequence: one for one in sample(self.logits, mine, gumbel)} if mine else {}
-        triples = zip(self.rows, self.ids.tolist(), self.scores.tolist(), strict=True)
-        return tuple(theirs.get(row.sequence) or _sampled(row, token, score) for row, token, score in triples)
+def floor_of(sampling: Sampling) -> float:
+    """min_p's floor under the largest score."""
+    return math.log(sampling.min_p) if sampling.min_p > 0.0 else -math.inf
 
 
-def _sampled(row: Row, token: int, score: float) -> Sampled:
-    if not -float("inf") < score < float("inf"):
-        raise NotFinite(row.sequence)
-    return Sampled(row.sequence, token)
+def controls_of(rows: Sequence[Row], vocabulary: int, device: torch.device) -> Controls:
+    """Any rows' wishes on the device, with a table for each that needs one."""
+    shaped = [row for row in rows if shapes(row)]
+    slots = {row.sequence: slot for slot, row in enumerate(shaped)}
+    wishes = [_wish(row, slots.get(row.sequence, NONE)) for row in rows]
+    if not shaped:
+        return Controls.of(wishes, device)
+    seen = torch.from_numpy(np.stack([_marks(row, vocabulary) for row in shaped]))
+    bias = torch.from_numpy(np.stack([_biases(row, vocabulary) for row in shaped]))
+    return Controls.of(wishes, device, seen.to(device), bias.to(device))
+
+
+def _wish(row: Row, slot: int) -> Control:
+    sampling = row.sampling
+    return Control(
+        key=draw_key(sampling.seed, row.start + len(row.ids)),
+        temperature=temperature_of(sampling),
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        repetition=sampling.repetition_penalty,
+        frequency=sampling.frequency_penalty,
+        presence=sampling.presence_penalty,
+        seen=slot,
+        bias=slot,
+    )
+
+
+def _marks(row: Row, vocabulary: int) -> np.ndarray:
+    """[vocabulary] int32: how often each token was produced, and whether the prompt has it."""
+    marks = np.bincount(np.asarray(row.produced, dtype=np.int64), minlength=vocabulary).astype(np.int32)
+    marks[np.unique(np.asarray(row.prompt, dtype=np.int64))] += PROMPT
+    return marks
+
+
+def _biases(row: Row, vocabulary: int) -> np.ndarray:
+    """[vocabulary] fp32; bans, and what a grammar does not allow, are minus infinity."""
+    biases = np.zeros(vocabulary, dtype=np.float32)
+    for token, bias in row.sampling.logit_bias:
+        biases[token] += bias
+    biases[list(row.sampling.banned)] = -np.inf
+    if row.allowed is not None:
+        bits = np.unpackbits(np.frombuffer(row.allowed, dtype=np.uint8), bitorder="little")[:vocabulary]
+        biases[len(bits) :] = -np.inf
+        biases[: len(bits)][bits == 0] = -np.inf
+    return biases
+
+
+def choose(logits: Tensor, controls: Controls, rows: Sequence[Row]) -> Choice:
+    """Choose a token for each row, and report what rows ask for, without waiting for the device."""
+    asked = [row.sampling.logprobs for row in rows if row.sampling.logprobs is not None]
+    return sample_triton(logits, controls, min(max(asked), logits.shape[1]) if asked else None)
 
 
 def fetch(tensor: Tensor) -> Tensor:
@@ -78,6 +102,37 @@ def fetch(tensor: Tensor) -> Tensor:
     return out.copy_(tensor, non_blocking=True)
 
 
-def host_rows(rows: Sequence[Row]) -> list[int]:
-    """Indices of the rows that are chosen on the host."""
-    return [index for index, row in enumerate(rows) if not chosen_on_device(row)]
+@attrs.frozen(eq=False)
+class Chosen:
+    """One step's choices on their way to the host: filled when `copied` has happened."""
+
+    rows: tuple[Row, ...]
+    """Those that are sampled, in the plan's order."""
+    ids: Tensor
+    """[rows] int64"""
+    best: Tensor
+    """[rows] fp32"""
+    report: tuple[Tensor, Tensor] | None = None
+    """Likeliest ids and log-probabilities, as in `kernels.likeliest.Choice`; none if no row asks."""
+    copied: torch.cuda.Event | None = None
+    theirs: Tensor | None = None
+    """Logits of the rows that are chosen on the host, in their order, fp32."""
+
+    def read(self) -> tuple[Sampled, ...]:
+        """Wait for the copies. `NotFinite` for the first row whose every score is unusable."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        mine = [row for row in self.rows if on_host(row)]
+        theirs = {one.sequence: one for one in sample(self.theirs, mine, gumbel)} if mine else {}
+        triples = enumerate(zip(self.rows, self.ids.tolist(), self.best.tolist(), strict=True))
+        return tuple(theirs.get(triple[0].sequence) or self._sampled(i, *triple) for i, triple in triples)
+
+    def _sampled(self, index: int, row: Row, token: int, score: float) -> Sampled:
+        if not math.isfinite(score):
+            raise NotFinite(row.sequence)
+        count = row.sampling.logprobs
+        if count is None:
+            return Sampled(row.sequence, token)
+        likeliest, logprobs = (part[index].tolist() for part in self.report)
+        top = zip(likeliest[:count], logprobs[1 : 1 + count], strict=False)
+        return Sampled(row.sequence, token, logprobs[0], tuple(top))

@@ -36,17 +36,17 @@ class Size:
     """Rows, filled up."""
     items: int
     """Chunks of attention over all rows, filled up to a power of two."""
-    drawn: bool = False
-    """Whether any row is drawn; greedy rows alone need no noise."""
+    choosing: bool = True
+    """Whether the tokens are chosen in it, too."""
 
 
-def size_of(rows: int, items: int, drawn: bool, batches: tuple[int, ...] = BATCHES) -> Size | None:
+def size_of(rows: int, items: int, choosing: bool, batches: tuple[int, ...] = BATCHES) -> Size | None:
     """The least size that holds so many rows and chunks; None if there are more rows than any has."""
     batch = next((batch for batch in batches if rows <= batch), None)
     if batch is None:
         return None
     filled = items + batch - rows  # a row that fills up has one chunk
-    return Size(batch, 1 << (filled - 1).bit_length(), drawn)
+    return Size(batch, 1 << (filled - 1).bit_length(), choosing)
 
 
 class Recorder(Protocol):

@@ -64,4 +64,5 @@ def open_runner(
         }
         return Runner(directory, "cpu", progress=progress, loading=loading, **given), choice
     given = {name: value for name, value in (common | {"step_tokens": step_tokens}).items() if value}
-    return open_device_runner(directory, choice.device, DeviceOptions(**given), progress, loading), choice
+    options = DeviceOptions(**given)
+    return open_device_runner(directory, choice.device, options, progress, loading, keep), choice

@@ -17,6 +17,7 @@ from node.engine.device_runner import DeviceOptions, DeviceRunner, open_device_r
 from node.engine.graphs import Body, Graphs
 from node.engine.plan import NotFinite, Plan, Row, Sampling
 from tests.kernels import interpreted
+from tests.node.engine import moves
 from tests.node.engine.tiny import GREEDY, by, generate, row
 
 BLOCK, BLOCKS = 16, 128
@@ -118,7 +119,7 @@ def ahead(directory: str, dtype: str, prompt: Sequence[int], count: int, samplin
     out: list[int] = []
     for step in range(count - 1):
         unread = row([UNKNOWN], length + step, 1, blocks, sampling)
-        beside = [stranger(0, step)] if step % 3 else []  # steps of decode, and steps with prefill beside it
+        beside = [stranger(0, step - step // 3 - 1)] if step % 3 else []  # alone, in company, beside prefill
         following = one.begin(Plan((*beside, unread)))
         out.append(one.finish(pending)[-1].id)
         pending = following
@@ -169,3 +170,8 @@ def leaky(directory: str) -> bool:
         return open_device_runner(Path(directory), DEVICE, options).exact
     finally:
         DeviceRunner._decode_body = honest
+
+
+def leg(dtype: str, emitted: Sequence[int], count: int) -> moves.Leg:
+    """Serve the request of `moves` on ember-py for some tokens."""
+    return moves.serve(runner(str(moves.MODEL), dtype), emitted, count)

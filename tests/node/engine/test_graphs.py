@@ -60,8 +60,8 @@ def test_without_a_recorder_every_step_runs_plainly():
 
 
 @given(st.integers(1, 256), st.integers(0, 5000), st.booleans())
-def test_a_size_holds_its_rows_and_chunks_and_wastes_at_most_half(rows: int, extra: int, drawn: bool):
-    size = size_of(rows, rows + extra, drawn)
+def test_a_size_holds_its_rows_and_chunks_and_wastes_at_most_half(rows: int, extra: int, choosing: bool):
+    size = size_of(rows, rows + extra, choosing)
     assert size.batch in BATCHES
     assert size.batch >= rows
     needed = rows + extra + size.batch - rows
