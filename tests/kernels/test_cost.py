@@ -110,9 +110,3 @@ def test_the_plan_names_every_chip_shape_and_scene(capsys):
     said = capsys.readouterr().out
     for name in (*(c.name for c in CHIPS), *(s.name for s in SHAPES), *(s.name for s in bench.SCENES)):
         assert name in said
-
-
-def test_a_bench_without_a_plan_says_what_it_can_do(capsys):
-    with pytest.raises(SystemExit):
-        bench.main([])
-    assert "--plan" in capsys.readouterr().err
