@@ -54,6 +54,8 @@ GAUGES = frozenset(
         "swim_loss",
         "swim_own_lag_s",
         "swim_members",
+        "swim_metadata_bytes",
+        "swim_metadata_missing",
         "swim_quarantined",
         "swim_rumours",
     )

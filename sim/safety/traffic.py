@@ -13,6 +13,7 @@ from mesh.links import LINKS_MAX
 from mesh.member import Liveness, Member
 from mesh.messages import Reconcile, Update
 from mesh.relay import TICKETS_MAX
+from mesh.shelf import SHELF_BYTES_MAX
 from sim.network import MTU_BYTES
 from sim.safety.life import Life, life, object_to
 from sim.spoken import said_in_clear
@@ -113,6 +114,7 @@ class BoundsCheck:
             ("members", members, core.swim.options.members_max),
             ("rumours", core.swim.statistics().rumours, members),
             ("load records", len(core.swim.loads), sum(row.is_live for row in core.swim.members()) + 1),
+            ("metadata bytes", core.swim.metadata.held_bytes, SHELF_BYTES_MAX + codec.METADATA_BYTES_MAX),
             ("links", len(core.links), LINKS_MAX),
             ("tickets", len(core.relay.tickets), TICKETS_MAX),
             ("flights", core.active, core.options.flights_max),
@@ -127,10 +129,11 @@ class RumourCheck:
 
     What is sent to compare tables is none. What a node says of itself, or to whom it is about, is not
     counted: both are said as often as is asked. What was a doubt first is told some times more as a suspicion; a
-    doubt that ended, and begins anew, is another rumour.
+    doubt that ended, and begins anew, is another rumour. An account that is told beside its metadata has the same bound
+    once more, since a value is a rumour of its own.
     """
 
-    _sends: dict[tuple[Life, Update, float | None], int] = attrs.field(init=False, factory=dict)
+    _sends: dict[tuple[Life, Update, float | None, bool], int] = attrs.field(init=False, factory=dict)
 
     def after(self, host: "Host", effects: list[Effect]) -> None:
         """Count the rumours in what is sent."""
@@ -152,12 +155,12 @@ class RumourCheck:
         about = {host.id, receiver.id if receiver is not None else ""}
         for update in packet.updates:
             if update.member.node not in about and update.member.address != effect.address:
-                self._count(host, update)
+                self._count(host, update, bool(packet.pieces))
 
-    def _count(self, host: "Host", update: Update) -> None:
+    def _count(self, host: "Host", update: Update, with_value: bool) -> None:
         host.world.reach("rumour")
         since = host.world.doubted.get(life(host), {}).get(update.member.identity)
-        key = (life(host), update, since)
+        key = (life(host), update, since, with_value)
         self._sends[key] = sends = self._sends.get(key, 0) + 1
         known = len(host.world.lives)
         most = sends_max(known, host.core.swim.options.retransmit_factor)
