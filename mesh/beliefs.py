@@ -212,12 +212,12 @@ class Beliefs:
         self._cases.forgive(now, gap_s)
 
     def _trusts(self, now: Now, dead: Member) -> bool:
-        """Whether we, by our own lights, hold alive whom somebody now says to be dead."""
-        row = self.live_peer(dead.node)
+        """Whether we, by our own lights, hold alive whom somebody says to be dead, or know nothing of that life."""
+        row, detector, node = self.live_peer(dead.node), self._detector, dead.node
         if row is None or not supersedes(dead, row):
             return False
-        just_now = now.mono - self._detector.verdict_s(dead.node)
-        return not self._detector.is_quarantined(dead.node) or self._detector.heard_since(dead.node, just_now)
+        lost = detector.is_quarantined(node) and dead.identity.generation == row.identity.generation
+        return not lost or detector.heard_since(node, now.mono - detector.verdict_s(node))
 
     def _is_alone(self, now: Now) -> bool:
         heard_at = self._detector.heard_anybody_at

@@ -94,7 +94,7 @@ class ClocksApart:
 class FullSendBuffer:
     """A node's kernel takes only so many datagrams a second (ENOBUFS, EAGAIN); links are not concerned."""
 
-    breaks: ClassVar = ("false_death",)
+    breaks: ClassVar = ()
     host: str
     per_s: float
     for_s: float
@@ -112,7 +112,7 @@ class FullSendBuffer:
 class SendDenied:
     """A firewall on a node's own machine refuses every datagram that it sends (EPERM, ENETUNREACH)."""
 
-    breaks: ClassVar = ("false_death",)
+    breaks: ClassVar = ()
     host: str
     for_s: float
 
@@ -129,7 +129,7 @@ class SendDenied:
 class SmallSocket:
     """A node's socket holds a few datagrams, and its process is stopped now and then: it overflows."""
 
-    breaks: ClassVar = ("false_death",)
+    breaks: ClassVar = ()
     host: str
     bytes_max: int
     for_s: float

@@ -11,9 +11,6 @@ from sim.rule import Burst, Rule
 if TYPE_CHECKING:
     from sim.world import World
 
-SLOWED = ("false_death",)
-"""Beyond the patience of a verdict, late is as good as never."""
-
 
 @attrs.frozen
 class Loss:
@@ -35,7 +32,7 @@ class Loss:
 class BurstLoss:
     """All paths lose packets in bursts (Gilbert and Elliott): good times and bad times alternate."""
 
-    breaks: ClassVar = SLOWED
+    breaks: ClassVar = ()
     begin: float
     end: float
     for_s: float
@@ -72,7 +69,7 @@ class LossyNode:
 class Delay:
     """All paths take longer."""
 
-    breaks: ClassVar = SLOWED
+    breaks: ClassVar = ()
     delay_s: float
     for_s: float
 
@@ -88,7 +85,7 @@ class Delay:
 class Jitter:
     """All paths take a while longer that differs from packet to packet; they overtake each other."""
 
-    breaks: ClassVar = SLOWED
+    breaks: ClassVar = ()
     jitter_s: float
     for_s: float
 
@@ -104,7 +101,7 @@ class Jitter:
 class HeavyTail:
     """A share of all packets takes very much longer (Pareto)."""
 
-    breaks: ClassVar = SLOWED
+    breaks: ClassVar = ()
     share: float
     least_s: float
     for_s: float

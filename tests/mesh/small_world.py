@@ -170,9 +170,11 @@ def is_doubted(world, observer, subject):
     return f"{subject:016x}" in world.core(observer).doubted
 
 
-def doubt(world, observer, subject, liveness, accuser=None):
-    """Deliver a rumour about `subject` to `observer`, as if from member 3."""
-    row = attrs.evolve(world.core(observer).member(f"{subject:016x}"), liveness=liveness)
+def doubt(world, observer, subject, liveness, accuser=None, lives=0):
+    """Deliver a rumour about `subject`, in its so many lives later, to `observer`, as if from member 3."""
+    known = world.core(observer).member(f"{subject:016x}")
+    identity = attrs.evolve(known.identity, generation=known.identity.generation + lives)
+    row = attrs.evolve(known, liveness=liveness, identity=identity)
     update = Update(row, (f"{accuser:016x}",) if accuser else ())
     data = codec.packet([codec.item(Gossip(f"{3:016x}")), codec.item(update)])
     world.call(observer, "receive", data, account(3).address)

@@ -79,6 +79,21 @@ def test_a_restart_after_its_death_is_taken_back():
     assert world.run(5, until=world.converged) < 1.0
 
 
+def test_the_death_of_a_life_that_we_have_not_met_is_no_hearsay_to_believe_for_what_the_last_one_did():
+    """It has just restarted, its old links are closed here, and one who lies says that the new life is dead too."""
+    world = settled(5)
+    node = f"{2:016x}"
+    world.crash(2)
+    world.start(2, generation=2)
+    world.call(1, "evidence", node, "closed")
+    assert world.core(1).is_quarantined(node)
+    doubt(world, 1, 2, Liveness.DEAD, accuser=3, lives=1)
+    row = world.core(1).member(node)
+    assert (row.is_live, row.identity.generation, is_doubted(world, 1, 2)) == (True, 2, True)
+    world.run(5)
+    assert world.sees(1, 2) is Liveness.ALIVE
+
+
 def test_a_restart_that_lost_its_generation_jumps_above_the_old_one_once():
     world = settled(3)
     world.crash(2)
