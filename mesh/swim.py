@@ -205,7 +205,9 @@ class Swim:
         if coordinates is None:
             return None
         ends = [coordinates.mine if node == self._node else coordinates.get(node) for node in (one, other)]
-        return ends[0].distance_s(ends[1]) if None not in ends else None
+        if None in ends:
+            return None
+        return ends[0].distance_s(ends[1]) if one != other else 0.0
 
     def next_deadline(self) -> float | None:
         """When `tick` wants to be called, monotonic seconds; None before the first input."""

@@ -118,6 +118,7 @@ def test_one_that_keeps_coordinates_and_one_that_does_not_live_together():
     core = crowd.core(2)
     assert core.distance_s(crowd.node(4), crowd.node(6)) is not None
     assert core.distance_s(crowd.node(4), crowd.node(5)) is None
+    assert core.distance_s(crowd.node(2), crowd.node(2)) == 0.0
 
 
 @pytest.mark.parametrize("coordinate", [b"x", bytes([255]) * 44, bytes(64)])
