@@ -105,6 +105,8 @@ class ChatTemplate:
     program: jinja2.Template
     names: Mapping[str, str]
     """The special tokens by their names, as `bos_token`."""
+    knows_tools: bool = False
+    """Whether it renders tools by itself."""
 
     @classmethod
     def compile(cls, source: str, names: Mapping[str, str]) -> "ChatTemplate":
@@ -116,23 +118,37 @@ class ChatTemplate:
         sandbox.filters["tojson"] = _tojson
         sandbox.globals["raise_exception"] = _raise_exception
         try:
-            return cls(sandbox.from_string(source), names)
+            return cls(sandbox.from_string(source), names, "tools" in source)
         except jinja2.TemplateError as error:
             raise ValueError(f"the chat template is broken: {error}") from None
 
     def render(self, messages: Sequence[Mapping[str, Any]], rendered_at: int) -> str:
         """Return the prompt that asks for an answer to `messages`. Raises TextError."""
+        return self.converse(Conversation(tuple(messages)), rendered_at)
+
+    def converse(self, conversation: "Conversation", rendered_at: int) -> str:
+        """Return the prompt that asks for an answer, or for the rest of the last message. Raises TextError."""
+        messages = [*conversation.messages]
+        if conversation.tools and not self.knows_tools:
+            messages = with_tools(messages, conversation.tools)
+        if conversation.continued:
+            last = messages[-1]
+            messages[-1] = {**last, "content": f"{last.get('content') or ''}{CUT}"}
+        names = {**conversation.names, **self.names}
         pieces = self.program.generate(
             messages=messages,
-            add_generation_prompt=True,
+            tools=list(conversation.tools) or None,
+            documents=None,
+            add_generation_prompt=conversation.generate,
             strftime_now=_clock(rendered_at),
             range=Ranges(),
-            **self.names,
+            **names,
         )
         try:
-            return _joined(pieces)
+            text = _joined(pieces)
         except Exception as error:  # foreign code: whatever it raises is its own
             raise TextError(f"the chat template refused the messages: {error}", "messages") from error
+        return _cut(text) if conversation.continued else text
 
 
 def _joined(pieces: Any) -> str:
@@ -144,6 +160,74 @@ def _joined(pieces: Any) -> str:
         if size > OUTPUT_CHARS_MAX or len(taken) > PIECES_MAX:
             raise SecurityError(f"it wrote more than {OUTPUT_CHARS_MAX} characters or {PIECES_MAX} pieces")
     return "".join(taken)
+
+
+CUT = "\ufdd0\ufdd1\ufdd0"
+"""Marks where the last message's words end, if they are to go on. Unicode has set these apart for such uses."""
+
+
+def _cut(text: str) -> str:
+    """Return what stands before the mark: the end of a turn, which the template has written, is not yet due."""
+    before, mark, _ = text.rpartition(CUT)
+    if not mark:
+        raise TextError(
+            "the chat template changes the last message, so that it cannot be continued", "messages"
+        )
+    return before
+
+
+TOOLS_TEXT = """You may call functions. These are the functions, one JSON object per line:
+<tools>
+{tools}
+</tools>
+To call one, answer with its name and its arguments as JSON between these tags:
+<tool_call>
+{{"name": "...", "arguments": {{...}}}}
+</tool_call>"""
+"""What a model is told of its tools if its own template does not know any (the words of Hermes, shortened)."""
+
+
+def with_tools(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """Return the messages with the tools told of at their head, and calls and results as words."""
+    told = TOOLS_TEXT.format(tools="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools))
+    head = [m["content"] for m in messages[:1] if m["role"] in ("system", "developer")]
+    first = {"role": "system", "content": "\n\n".join([*head, told])}
+    return [first, *map(_in_words, messages[len(head) :])]
+
+
+def _in_words(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = message.get("content") or ""
+    if message["role"] == "tool":
+        return {"role": "user", "content": f"<tool_response>\n{content}\n</tool_response>"}
+    calls = [json.dumps(call.get("function"), ensure_ascii=False) for call in message.get("tool_calls") or ()]
+    words = [*([content] if content else []), *(f"<tool_call>\n{call}\n</tool_call>" for call in calls)]
+    return {"role": message["role"], "content": "\n".join(words)}
+
+
+@attrs.frozen
+class Conversation:
+    """What a template is asked to render."""
+
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Any, ...] = ()
+    names: Mapping[str, Any] = attrs.Factory(dict)
+    """What the template finds by name beside (`chat_template_kwargs`); the model's own names win."""
+    generate: bool = True
+    """Whether an answer begins (`add_generation_prompt`)."""
+    continued: bool = False
+    """Whether the last message goes on (`continue_final_message`)."""
+
+
+def read_conversation(text: str) -> Conversation:
+    """Return what a segment of messages asks for. Raises TextError."""
+    messages = tuple(read_messages(text))
+    document = json.loads(text)
+    tools, names = document.get("tools") or [], document.get("names") or {}
+    if not isinstance(tools, list) or not isinstance(names, dict):
+        raise TextError("`tools` are an array and `names` an object", "messages")
+    continued = document.get("continue_final_message") is True
+    generate = document.get("add_generation_prompt") is not False and not continued
+    return Conversation(messages, tuple(tools), names, generate, continued)
 
 
 def read_messages(text: str) -> list[dict[str, Any]]:

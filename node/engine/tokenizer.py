@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 from mesh.attempt import Attempt, Segment
 from node.engine.config_hf import ModelError
 from node.engine.grammar import Compiler, Vocabulary
-from node.engine.template import ChatTemplate, read_messages
+from node.engine.template import ChatTemplate, read_conversation
 from node.engine.text import TextError, prompt_param
 
 SPACE = "\u2581"
@@ -148,7 +148,7 @@ class ModelText:
     def _render(self, messages: str, rendered_at: int) -> str:
         if self.template is None:
             raise TextError("the model has no chat template\nhint: use /v1/completions", "messages")
-        return self.template.render(read_messages(messages), rendered_at)
+        return self.template.converse(read_conversation(messages), rendered_at)
 
     def compiler(self, size: int = 0) -> Compiler:
         """Return what compiles grammars over this vocabulary, for logits of `size` if they are larger."""

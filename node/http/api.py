@@ -19,6 +19,7 @@ from node.http.router import Route
 from node.http.schema import Ask
 from node.http.seeds import choice_seed, draw
 from node.http.server import Exchange
+from node.http.tools import Reader
 
 TRACE_CHARACTERS_MAX = 128
 """Longest part of a client's own request id that is carried along."""
@@ -121,20 +122,29 @@ def echo_of(ask: Ask, index: int) -> str:
 
 async def serve_whole(exchange: Exchange, ask: Ask, streams: list[Stream], events: Events) -> None:
     """Wait for every choice, then answer."""
-    choices = tuple(
-        [await gather(stream, index, echo_of(ask, index)) for index, stream in enumerate(streams)]
-    )
+    choices = tuple([await gather(stream, index, ask, events) for index, stream in enumerate(streams)])
     body = openai.answer(events, choices, await usage_of(ask, streams))
     await exchange.send(Response(200, body, headers=headers_of(streams[0])))
 
 
-async def gather(stream: Stream, index: int, echo: str) -> Choice:
+def reader_of(ask: Ask) -> Reader | None:
+    """Return what reads tool calls from an answer; None if there can be none."""
+    return None if ask.tools is None else Reader(ask.tools.names, ask.tools.named)
+
+
+async def gather(stream: Stream, index: int, ask: Ask, events: Events) -> Choice:
     """Wait for one choice. Raises FlightFailed."""
+    echo, reader = echo_of(ask, index), reader_of(ask)
     log: list[Chunk] = []
     while chunks := await stream.chunks():
         log += chunks
     text = echo + "".join(chunk.text for chunk in log)
-    return Choice(index, text, stream.finish, tuple(log), stream.worker, stream.moves, len(echo))
+    choice = Choice(index, text, stream.finish, tuple(log), stream.worker, stream.moves, len(echo))
+    if reader is None:
+        return choice
+    told = [*reader.feed(text), *reader.finish()]
+    message = openai.message_of(told, [events.call_id(index, event) for event in told])
+    return attrs.evolve(choice, message=message, called=reader.calls > 0 and not reader.named)
 
 
 async def serve_stream(exchange: Exchange, ask: Ask, streams: list[Stream], events: Events) -> None:
@@ -186,10 +196,17 @@ class Teller:
             said = openai.extension(stream.worker, stream.moves, 0)
             opening = self.events.text(index, echo_of(self.ask, index), said)
         await self._write(opening)
+        reader = reader_of(self.ask)
         while chunks := await stream.chunks():
-            told = [self.events.tokens(index, chunk, said_of(stream, chunk)) for chunk in chunks]
-            await self._write(b"".join(told))
-        await self._write(self.events.finish(index, stream.finish, said_of(stream)))
+            await self._write(b"".join(self._told(reader, stream, index, chunk) for chunk in chunks))
+        rest = b"" if reader is None else self.events.told(index, reader.finish(), None, said_of(stream))
+        called = reader is not None and reader.calls > 0 and not reader.named
+        await self._write(rest + self.events.finish(index, stream.finish, said_of(stream), called))
+
+    def _told(self, reader: Reader | None, stream: Stream, index: int, chunk: Chunk) -> bytes:
+        if reader is None:
+            return self.events.tokens(index, chunk, said_of(stream, chunk))
+        return self.events.told(index, reader.feed(chunk.text), chunk, said_of(stream, chunk))
 
     async def _write(self, data: bytes) -> None:
         if data:

@@ -6,12 +6,14 @@ parts that never change are encoded once.
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, assert_never
 
 import attrs
 
 from mesh.flight import Chunk, Finish, Started
 from mesh.frames import Logprob
+from node.http.tools import Argued, Called, Said
+from node.http.tools import Event as ToolEvent
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -133,15 +135,31 @@ class Events:
         self._offsets[index] = len(text)
         return self._event(index, f'{self._words(text)},"logprobs":null', "null", extension)
 
+    def told(self, index: int, events: list[ToolEvent], chunk: Chunk | None, extension: str) -> bytes:
+        """Return the events of one chunk of an answer that may call tools; `chunk` is None for what was held back."""
+        deltas = [_delta(event, self.call_id(index, event)) for event in events]
+        logprobs = self._logprobs(index, chunk) if self.logprobs and chunk is not None else "null"
+        if not deltas and logprobs != "null":
+            deltas = ["{}"]
+        parts = zip(deltas, [logprobs, *["null"] * len(deltas)], strict=False)
+        return b"".join(
+            self._event(index, f'"delta":{delta},"logprobs":{said}', "null", extension)
+            for delta, said in parts
+        )
+
+    def call_id(self, choice: int, event: ToolEvent) -> str:
+        """Return the id of a call: a function of the request and its place."""
+        return "" if isinstance(event, Said) else f"call_{self.flight:016x}{choice:02x}{event.index:03x}"
+
     def tokens(self, index: int, chunk: Chunk, extension: str) -> bytes:
         """Return the event of one chunk of the log."""
         logprobs = self._logprobs(index, chunk) if self.logprobs else "null"
         return self._event(index, f'{self._words(chunk.text)},"logprobs":{logprobs}', "null", extension)
 
-    def finish(self, index: int, finish: Finish | None, extension: str) -> bytes:
-        """Return a choice's last event."""
+    def finish(self, index: int, finish: Finish | None, extension: str, called: bool = False) -> bytes:
+        """Return a choice's last event; `called` if it has called tools of its own will."""
         words = '"delta":{}' if self.form is CHAT else '"text":""'
-        reason = encode(finish.reason if finish else "stop")
+        reason = encode(reason_of(finish, called))
         return self._event(index, f'{words},"logprobs":null', reason, extension)
 
     def total(self, usage: Usage) -> bytes:
@@ -160,6 +178,45 @@ class Events:
             return encode(chat_logprobs(chunk.logprobs))
         document, self._offsets[index] = completion_logprobs(chunk.logprobs, self._offsets.get(index, 0))
         return encode(document)
+
+
+def reason_of(finish: Finish | None, called: bool) -> str:
+    """Return why a choice has ended, as OpenAI spells it."""
+    reason = finish.reason if finish else "stop"
+    return "tool_calls" if called and reason == "stop" else reason
+
+
+def _delta(event: ToolEvent, call_id: str) -> str:
+    """Write what an event adds to a message."""
+    match event:
+        case Said(text):
+            return encode({"content": text})
+        case Called(index, name):
+            function = {"name": name, "arguments": ""}
+            return encode(
+                {"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": function}]}
+            )
+        case Argued(index, text):
+            return encode({"tool_calls": [{"index": index, "function": {"arguments": text}}]})
+    assert_never(event)
+
+
+def message_of(events: list[ToolEvent], ids: list[str]) -> dict[str, Any]:
+    """Write a complete message from all its events, with the id of each."""
+    said = "".join(event.text for event in events if isinstance(event, Said))
+    calls: list[dict[str, Any]] = []
+    for event, call_id in zip(events, ids, strict=True):
+        if isinstance(event, Called):
+            function = {"name": event.name, "arguments": ""}
+            calls.append({"id": call_id, "type": "function", "function": function})
+        elif isinstance(event, Argued):
+            calls[event.index]["function"]["arguments"] += event.text
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": said or (None if calls else ""),
+        "refusal": None,
+    }
+    return {**message, "tool_calls": calls} if calls else message
 
 
 def extension(worker: str, moves: int, tokens: int) -> str:
@@ -187,6 +244,10 @@ class Choice:
     moves: int
     echoed: int = 0
     """Characters of `text` that are the prompt's."""
+    message: dict[str, Any] | None = None
+    """The message, if the answer may call tools."""
+    called: bool = False
+    """Whether it has called tools of its own will."""
 
 
 def choice_document(form: Form, choice: Choice, logprobs: bool) -> dict[str, Any]:
@@ -194,12 +255,12 @@ def choice_document(form: Form, choice: Choice, logprobs: bool) -> dict[str, Any
     said: dict[str, Any]
     tokens = [one for chunk in choice.chunks for one in chunk.logprobs]
     if form is CHAT:
-        said = {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
+        said = {"message": choice.message or {"role": "assistant", "content": choice.text, "refusal": None}}
         said["logprobs"] = chat_logprobs(tokens) if logprobs else None
     else:
         said = {"text": choice.text}
         said["logprobs"] = completion_logprobs(tokens, choice.echoed)[0] if logprobs else None
-    return {"index": choice.index, **said, "finish_reason": choice.finish.reason if choice.finish else "stop"}
+    return {"index": choice.index, **said, "finish_reason": reason_of(choice.finish, choice.called)}
 
 
 def answer(events: Events, choices: tuple[Choice, ...], usage: Usage) -> bytes:

@@ -5,7 +5,6 @@ asks for nothing, or unknown and refused. Null is as good as absent, as OpenAI's
 """
 
 import difflib
-import json
 from typing import Any
 
 import attrs
@@ -13,15 +12,13 @@ import attrs
 from mesh.attempt import BAD_WORDS_MAX, STOPS_MAX, Parameters, Segment
 from mesh.frames import IDS_MAX
 from node.errors import RequestError
-from node.http import fields, grammar
+from node.http import conversation, fields, grammar
+from node.http.conversation import TEXT_CHARACTERS_MAX, ToolUse
 from node.http.fields import Reader, flag, integer, label, number
-from node.http.limits import CHOICES_MAX, LOGPROBS_MAX, MESSAGES_MAX, N_MAX, STOP_CHARACTERS_MAX
+from node.http.limits import CHOICES_MAX, LOGPROBS_MAX, N_MAX, STOP_CHARACTERS_MAX
 
 TOKENS_MAX = 2**32 - 1
 TOKEN_ID_MAX = 2**32 - 1
-TEXT_CHARACTERS_MAX = 2**22
-"""More than a body can hold: the body's limit speaks first."""
-
 REPETITION_PENALTY_MIN = 0.01
 """Logits are divided by it: by less they could leave the range in which fp32 tells them apart."""
 
@@ -30,9 +27,6 @@ BAD_WORD_CHARACTERS_MAX = 256
 
 COMPLETION_TOKENS = 16
 """OpenAI's and vLLM's default of `max_tokens` for completions; a chat goes on until the model ends it."""
-
-ROLES = ("system", "developer", "user", "assistant")
-"""Roles that a message may have; `tool` and `function` belong to what is not built yet."""
 
 
 @attrs.frozen
@@ -49,7 +43,7 @@ stop_string = fields.string(STOP_CHARACTERS_MAX, 1)
 
 FIELDS: dict[str, Row] = {
     "model": Row(label),
-    "messages": Row(lambda name, value: read_messages(name, value), completions=False),
+    "messages": Row(conversation.read_messages, completions=False),
     "prompt": Row(lambda name, value: read_prompts(name, value), chat=False),
     "n": Row(integer(1, N_MAX), 1),
     "stream": Row(flag, False),
@@ -77,18 +71,22 @@ FIELDS: dict[str, Row] = {
     "add_special_tokens": Row(flag),
     "user": Row(fields.string(256), ""),
     **{name: Row(grammar.read, b"") for name in grammar.NAMES},
+    "tools": Row(conversation.read_tools, (), completions=False),
+    "tool_choice": Row(conversation.read_choice, completions=False),
+    "parallel_tool_calls": Row(flag, True, completions=False),
+    "add_generation_prompt": Row(flag, completions=False),
+    "continue_final_message": Row(flag, False, completions=False),
+    "chat_template_kwargs": Row(conversation.read_names, completions=False),
 }
 
 UNBUILT: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
     "chat_template": (),
-    "chat_template_kwargs": ({},),
     "function_call": ("none",),
     "functions": ([],),
     "metadata": ({},),
     "modalities": (["text"],),
-    "parallel_tool_calls": (True, False),
     "prediction": (),
     "priority": (0,),
     "prompt_cache_key": ("",),
@@ -98,8 +96,6 @@ UNBUILT: dict[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
     "store": (False,),
     "suffix": ("",),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "verbosity": (),
     "web_search_options": (),
 }
@@ -122,6 +118,8 @@ class Ask:
     chat: bool = False
     grammar: bytes = b""
     """What the output shall look like (`mesh.grammar`); empty if it is free."""
+    tools: ToolUse | None = None
+    """How the answer may call tools; None if all of it is words."""
 
 
 def chat(document: dict[str, Any]) -> Ask:
@@ -136,7 +134,18 @@ def chat(document: dict[str, Any]) -> Ask:
         raise RequestError("invalid_request", "`top_logprobs` needs `logprobs` to be `true`", "top_logprobs")
     values["logprobs"] = (values["top_logprobs"] or 0) if wanted else None
     special = bool(values["add_special_tokens"])  # a chat template writes its own
-    return _ask(values, (values["messages"],), special, chat=True)
+    tools = conversation.tool_use(values)
+    prompt = conversation.segment(values, tools)
+    return _ask(values, (prompt,), special, chat=True, tools=tools, grammar=_grammar(values, tools))
+
+
+def _grammar(values: dict[str, Any], tools: ToolUse | None) -> bytes:
+    """Return what the output shall look like: that of a call which must be made, or what a field asks for."""
+    asked = grammar.only(values)
+    if asked and tools is not None and tools.grammar:
+        message = "a call that `tool_choice` asks for is the whole answer: it cannot have another form"
+        raise RequestError("invalid_request", message, "tool_choice")
+    return tools.grammar if tools is not None and tools.grammar else asked
 
 
 def completion(document: dict[str, Any]) -> Ask:
@@ -168,8 +177,7 @@ def _ask(values: dict[str, Any], prompts: tuple[Segment, ...], special: bool, **
         values["seed"],
         values["stream"],
         values["stream_options"],
-        grammar=grammar.only(values),
-        **more,
+        **{"grammar": grammar.only(values), **more},
     )
 
 
@@ -252,42 +260,3 @@ def check_echo(prompts: tuple[Segment, ...], logprobs: int | None) -> None:
     if logprobs is not None or any(prompt.kind != "text" for prompt in prompts):
         message = "`echo` is supported for text prompts without `logprobs` only"
         raise RequestError("unsupported_parameter", message, "echo")
-
-
-def read_messages(name: str, value: Any) -> Segment:
-    """Read a conversation into the one segment that the worker's chat template renders."""
-    messages = fields.array(read_message, MESSAGES_MAX, 1)(name, value)
-    return Segment("messages", json.dumps({"messages": messages}, ensure_ascii=False, separators=(",", ":")))
-
-
-def read_message(name: str, value: Any) -> dict[str, str]:
-    """Read one message; its text parts are joined."""
-    if type(value) is not dict:
-        raise fields.invalid(name, value, "an object with `role` and `content`")
-    role = value.get("role")
-    if role not in ROLES:
-        raise fields.invalid(f"{name}.role", role, "one of " + ", ".join(f"`{role}`" for role in ROLES))
-    for key, item in value.items():
-        if key not in ("role", "content", "name") and item:
-            raise RequestError("unsupported_parameter", f"`{name}.{key:.80}` is not supported yet", name)
-    message = {"role": role, "content": read_content(f"{name}.content", value.get("content"))}
-    if value.get("name") is not None:
-        message["name"] = label(f"{name}.name", value["name"])
-    return message
-
-
-def read_content(name: str, value: Any) -> str:
-    """Read a message's text, given as a string or as parts."""
-    if type(value) is list:
-        return "".join(fields.array(read_part, MESSAGES_MAX)(name, value))
-    return fields.string(TEXT_CHARACTERS_MAX)(name, value)
-
-
-def read_part(name: str, value: Any) -> str:
-    """Read one part of a message; only text is built."""
-    if type(value) is not dict or type(value.get("type")) is not str:
-        raise fields.invalid(name, value, 'an object such as `{"type": "text", "text": "..."}`')
-    if value["type"] != "text":
-        message = f"`{name}.type` is `{value['type']:.40}`; only `text` is supported yet"
-        raise RequestError("unsupported_parameter", message, name)
-    return fields.string(TEXT_CHARACTERS_MAX)(f"{name}.text", value.get("text"))

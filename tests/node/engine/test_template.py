@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from node.engine.template import ChatTemplate, read_messages
+from node.engine.template import ChatTemplate, read_conversation, read_messages
 from node.engine.text import TextError
 
 NOON = 1_700_000_000
@@ -40,7 +40,7 @@ def test_a_template_in_wide_use():
             "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
             "1",
         ),
-        ("{{ tools is defined }}", "False"),
+        ("{{ tools is defined }} {{ tools is none }} {{ documents is none }}", "True True True"),
     ],
 )
 def test_the_dialect(source: str, text: str):
@@ -102,3 +102,56 @@ def test_parts_of_text_are_joined():
 def test_messages_that_are_none(text: str, words: str):
     with pytest.raises(TextError, match=words):
         read_messages(text)
+
+
+TOOL = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
+
+
+def converse(source: str, document: dict) -> str:
+    return ChatTemplate.compile(source, {}).converse(read_conversation(json.dumps(document)), NOON)
+
+
+def test_tools_are_the_templates_to_render():
+    source = "{% for tool in tools %}[{{ tool.function.name }}]{% endfor %}{{ messages[0].content }}"
+    assert converse(source, {"messages": USER, "tools": [TOOL]}) == "[find]hi"
+
+
+def test_a_template_that_knows_no_tools_is_told_of_them_in_words():
+    history = [
+        {"role": "system", "content": "Be kind."},
+        *USER,
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"type": "function", "function": {"name": "find"}}],
+        },
+        {"role": "tool", "content": "7"},
+    ]
+    said = converse(CHATML, {"messages": history, "tools": [TOOL]})
+    assert "Be kind.\n\nYou may call functions." in said
+    assert json.dumps(TOOL) in said
+    assert '<tool_call>\n{"name": "find"}\n</tool_call><|im_end|>' in said
+    assert "user\n<tool_response>\n7\n</tool_response>" in said
+
+
+def test_an_answer_begins_unless_it_is_not_wanted():
+    assert converse(CHATML, {"messages": USER}).endswith("<|im_start|>assistant\n")
+    assert converse(CHATML, {"messages": USER, "add_generation_prompt": False}).endswith("hi<|im_end|>\n\n")
+
+
+@pytest.mark.parametrize("words", ["So far ", "<|im_end|> odd", "two\nlines\n"])
+def test_the_last_message_goes_on_where_it_ends(words: str):
+    messages = [*USER, {"role": "assistant", "content": words}]
+    said = converse(CHATML, {"messages": messages, "continue_final_message": True})
+    assert said == f"    <|im_start|>user\nhi<|im_end|>\n\n    <|im_start|>assistant\n{words}"
+
+
+def test_a_template_that_changes_the_last_message_cannot_continue_it():
+    with pytest.raises(TextError, match="cannot be continued"):
+        converse("{{ messages[-1].content[:2] }}", {"messages": USER, "continue_final_message": True})
+
+
+def test_names_are_given_but_the_models_own_win():
+    program = ChatTemplate.compile("{{ thinking }} {{ bos_token }}", {"bos_token": "<s>"})
+    document = {"messages": USER, "names": {"thinking": False, "bos_token": "x"}}
+    assert program.converse(read_conversation(json.dumps(document)), NOON) == "False <s>"

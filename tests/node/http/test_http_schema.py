@@ -248,7 +248,7 @@ BAD_MESSAGES = [
     [],
     [1],
     [{}],
-    [{"role": "tool", "content": "x"}],
+    [{"role": "function", "content": "x"}],
     [{"role": "user"}],
     [{"role": "user", "content": 1}],
     [{"role": "user", "content": [1]}],

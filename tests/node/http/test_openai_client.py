@@ -78,8 +78,8 @@ def test_its_errors_are_its_own(client: openai.OpenAI):
     with pytest.raises(openai.BadRequestError, match="`temperature` is `3`") as bad:
         client.completions.create(model="ember-py", prompt="a", temperature=3)
     assert bad.value.param == "temperature"
-    with pytest.raises(openai.BadRequestError, match="`tools` is not supported yet"):
-        client.chat.completions.create(model="ember-py", messages=MESSAGES, tools=[{"type": "function"}])
+    with pytest.raises(openai.BadRequestError, match="`functions` is not supported yet"):
+        client.chat.completions.create(model="ember-py", messages=MESSAGES, functions=[{"name": "f"}])
 
 
 def test_closing_a_stream_lets_go_of_the_flight(ports: Ports, client: openai.OpenAI):
