@@ -21,6 +21,7 @@ from tests.sim.measured.wire import (
     reports,
     row,
     said_gone,
+    told,
 )
 
 LEFT, ALIVE = Liveness.LEFT, Liveness.ALIVE
@@ -211,6 +212,19 @@ def goodbye_overtaken() -> str:
     return "it has left, although it has said that it lives" if crowd.sees(1, 5) is LEFT else ""
 
 
+def goodbye_of_a_suspect() -> str:
+    """That others doubt it meanwhile makes the look at who is said to have left neither longer nor shorter."""
+    crowd = lone(6)
+    at = after_echo(crowd, 1, 0.01)
+    crowd.crash(6)
+    said_gone(crowd, 1, 2, 6)
+    crowd.run_for(VERDICT_S / 2)
+    told(crowd, 1, 3, attrs.evolve(row(crowd, 1, 6), liveness=Liveness.SUSPECT), crowd.node(3))
+    crowd.run_for(1.0)
+    took_s = moment(crowd, 1, 6, LEFT) - at
+    return "" if close(took_s, TRUE_GOODBYE_S) else f"it took {took_s}"
+
+
 def goodbye_of_a_later_life() -> str:
     """A goodbye of a later life than is known is looked at; when that life turns up alive, it is asked again."""
     crowd = even(5)
@@ -286,7 +300,8 @@ def goodbye_after_a_pause() -> str:
 
 GOODBYES = (
     goodbye_of_the_living, goodbye_of_the_gone, goodbye_between_two, goodbye_keeps_its_age, goodbye_while_it_sends,
-    goodbye_of_who_sends_only, operators_word, own_goodbye, goodbye_overtaken, goodbye_of_a_later_life,
+    goodbye_of_who_sends_only, operators_word, own_goodbye, goodbye_overtaken, goodbye_of_a_suspect,
+    goodbye_of_a_later_life,
     goodbye_and_lost_input, goodbye_heard_by_the_deaf, goodbye_after_a_pause,
 )  # fmt: skip
 """All of them."""

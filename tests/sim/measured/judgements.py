@@ -222,6 +222,23 @@ def two_of_us() -> str:
     return "" if said == ["two of us"] else f"{said}"
 
 
+def lost_link_outweighs_traffic() -> str:
+    """What was heard before the link was lost saves nobody; what is heard after it does."""
+    for late, doubted in ((False, True), (True, False)):
+        crowd = lone(5)
+        crowd.crash(5)
+        after_echo(crowd, 1, 0.01)
+        at = crowd.time
+        crowd.call(1, "probe", crowd.node(5))
+        crowd.run_for(0.05)
+        for name in ("evidence", "heard") if late else ("heard", "evidence"):
+            crowd.call(1, name, crowd.node(5))
+        crowd.run_for(VERDICT_S)
+        if close(moment(crowd, 1, 5, SUSPECT), at + VERDICT_S) is not doubted:
+            return f"heard after it {late}: in doubt {not doubted}"
+    return ""
+
+
 def refusal_needs_no_echo() -> str:
     """Where a machine says that nobody listens, its look ends in death at once; the reason is told."""
     for reason, evidence in (("refused by its machine", "refused"), ("reset", "silent")):
@@ -421,7 +438,8 @@ def loss_is_measured() -> str:
 
 JUDGEMENTS = (
     sign_of_life_is_a_reprieve, pause_gives_time_back, lost_input_puts_off, lost_input_costs_health,
-    lost_input_holds_rounds, alone_in_the_end, deaf_wait, two_of_us, refusal_needs_no_echo, credit_is_spent,
+    lost_input_holds_rounds, alone_in_the_end, deaf_wait, two_of_us, lost_link_outweighs_traffic,
+    refusal_needs_no_echo, credit_is_spent,
     credit_is_bounded, flaps_cost_more_each_time, relapses_are_one_outage, probation_ends_in_panic,
     deaths_are_remembered, loss_is_measured,
 )  # fmt: skip
