@@ -100,6 +100,12 @@ def twin_that_answers() -> str:
         if _proven(lone(3), after_s, kind=kind) is not expected:
             return f"an {kind.__name__} after {after_s} s: ended {not expected}"
     crowd = lone(3)
+    crowd.call(1, "met_twin", GREATER)
+    crowd.run_for(0.1)
+    say(crowd, 1, Ack(crowd.node(1), 5, bytes(8)), source=GREATER)
+    if any(isinstance(output, Stop) for _, _, output in crowd.log):
+        return "an answer with another nonce ends it"
+    crowd = lone(3)
     before = crowd.core(1).statistics().misplaced
     me = crowd.node(1)
     wire = Wire(crowd)

@@ -97,7 +97,16 @@ def unwell_take_fewer_turns() -> str:
     waits = [later - turn for turn, later in itertools.pairwise(turns)]
     if waits != [4, 3, 2, 1, 1, 1, 1]:
         return f"turns after {waits} periods"
-    return "" if crowd.core(5).statistics().health == 0 else "answers do not make it well"
+    if crowd.core(5).statistics().health:
+        return "answers do not make it well"
+    crowd = even(6, swim=attrs.evolve(LOCAL, shared_probing=False))
+    for _ in range(3):
+        told(crowd, 5, 1, attrs.evolve(row(crowd, 5, 5), liveness=SUSPECT), crowd.node(1))
+    wire = Wire(crowd)
+    crowd.run_for(14 * PERIOD_S)
+    turns = [ping.at for ping in wire.of(Ping, by=5)]
+    waits = [round((later - turn) / PERIOD_S, 3) for turn, later in itertools.pairwise(turns)]
+    return "" if waits == [4, 3, 2, 1, 1, 1, 1] else f"without a timetable turns after {waits} periods"
 
 
 def _crashed(count: int = 5, **more: object) -> tuple[Crowd, Wire, Said]:
