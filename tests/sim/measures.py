@@ -15,7 +15,7 @@ from mesh.facts import MemberChanged
 from mesh.identity import GENERATION_STEP_MAX, Identity, is_node_id
 from mesh.member import Liveness, Member, merge
 from mesh.messages import Gossip, Update
-from mesh.suspicion import suspicion_timeout_s
+from mesh.suspicion import suspicion_min_s, suspicion_timeout_s
 from mesh.swim_options import SwimOptions
 from sim.crowd import Crowd
 from sim.crowd_options import CrowdOptions
@@ -56,6 +56,12 @@ def suspicion_formula() -> str:
     """Lifeguard's timeout: the greatest for a lone accuser, the least with all that are expected, and a log between."""
     curve = [suspicion_timeout_s(2.0, 10.0, count, 3) for count in range(4)]
     known = [10.0, 6.0, 10.0 - 8.0 * 0.7924812503605781, 2.0]
+    least = [suspicion_min_s(members, 0.5, 4.0) for members in (0, 1, 10, 100, 10_000)]
+    if least != [2.0, 2.0, 2.0, 4.0, 8.0] or [suspicion_timeout_s(2.0, 10.0, c, 1) for c in (0, 1)] != [
+        10.0,
+        2.0,
+    ]:
+        return f"least suspicions of {least}"
     wrong = any(abs(one - other) > 1e-9 for one, other in zip(curve, known, strict=True))
     return f"timeouts {curve}, not {known}" if wrong else ""
 

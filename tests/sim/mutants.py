@@ -46,9 +46,11 @@ INSTANT = "differs at one instant of a continuous clock, which no deadline hits"
 SAME_LAW = "both branches draw the same members with the same chances; only the cost differs"
 COMMUTES = "the order of two accounts that are merged does not matter: `one_of_two_accounts` holds it"
 LENGTHS = "two lists of one length; the flag is an assertion about ourselves"
-AT_ITS_BOUND = "16 doublings or 17, the probation is at its bound after five"
+AT_ITS_BOUND = "one doubling more or fewer beyond the bound of what is doubled"
 
 EQUIVALENT: dict[str, str] = {
+    "mesh.beliefs:Beliefs._is_alone:compare:1": INSTANT,
+    "mesh.detector:Detector.ran_late:compare:0": INSTANT,
     "mesh.goodbye:Goodbye.told_again:swap:0": COMMUTES,
     "mesh.health:pause_s:compare:1": INSTANT,
     "mesh.members:Members.between:flag:0": LENGTHS,
@@ -56,6 +58,8 @@ EQUIVALENT: dict[str, str] = {
     "mesh.members:Members.sample:compare:0": SAME_LAW,
     "mesh.myself:Myself._clash:compare:2": INSTANT,
     "mesh.myself:Myself.seen:compare:1": INSTANT,
+    "mesh.reunion:Reunion._ask_seeds:number:1": AT_ITS_BOUND,
+    "mesh.trust:Trust._close:compare:4": INSTANT,
     "mesh.trust:Trust._sentence_s:compare:2": INSTANT,
     "mesh.trust:Trust._sentence_s:number:1": AT_ITS_BOUND,
 }

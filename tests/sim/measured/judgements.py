@@ -341,6 +341,13 @@ def relapses_are_one_outage() -> str:
     if waits != [0.0] * 4:
         return f"links that are replaced cost {waits}"
     trust = Trust(TrustOptions())
+    waits = [_flap(trust, 10.0, 11.0)]
+    trust.lose(12.0, "a", "no answer")
+    trust.lose(15.0, "a", "no answer again")
+    waits += [_flap(trust, 15.5, 16.0), _flap(trust, 100.0, 101.0)]
+    if (waits[0], waits[2]) != (0.0, 30.0) or not 0.4 <= waits[1] <= 0.45:
+        return f"rounds that fail while it is out cost {waits}"
+    trust = Trust(TrustOptions())
     first = _flap(trust, 10.0, 10.5)
     trust.lose(20.0, "a", "no answer")
     if [trust.echoed(21.0, "a", 9), trust.echoed(50.9, "a", 9)] != [False, False]:

@@ -408,7 +408,12 @@ def whatever_comes_first() -> str:
         crowd.call(1, name, *arguments)
         if len(reports(crowd, 1, "paused")) != (name != "leave" or 1):
             return f"`{name}` comes first, and nobody notices"
-    return ""
+    crowd = lone(3)
+    crowd.pause(1)
+    crowd.run_for(5.0)
+    crowd[1].paused = False
+    crowd._carry_out(crowd[1], crowd.core(1).ask_unlike(crowd[1].now(crowd.time))[1])
+    return "" if reports(crowd, 1, "paused") else "`ask_unlike` comes first, and nobody notices"
 
 
 def after_a_pause_all_is_asked() -> str:
