@@ -389,6 +389,13 @@ def short_stops_are_borne() -> str:
     raised = crowd.core(1).me.identity.incarnation - before
     if (len(reports(crowd, 1, "paused")), raised) != (2, 1):
         return f"the second pause within ten seconds raises it to {raised}"
+    crowd.run_for(9.0)
+    crowd.pause(1)
+    crowd.run_for(2.0)
+    crowd.resume(1)
+    raised = crowd.core(1).me.identity.incarnation - before
+    if raised != 2:
+        return f"the third pause, after ten seconds, raises it to {raised}"
     return (
         "" if 0.0 < crowd.core(1).statistics().own_lag_s <= 2.0 else f"{crowd.core(1).statistics().own_lag_s}"
     )
