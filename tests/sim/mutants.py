@@ -39,8 +39,6 @@ CPU_S = 12.0
 """Processor time of one run; a mutant that takes longer hangs, and is found by that."""
 MEASURE_CPU_S = 2.0
 SEEDS_MAX = 200
-SOUND = len(MEASURES) + len(STORIES)
-"""So many runs are tried on the core as it is, before they count."""
 
 INSTANT = "differs at one instant of a continuous clock, which no deadline hits"
 SAME_LAW = "both branches draw the same members with the same chances; only the cost differs"
@@ -145,6 +143,8 @@ class Hunt:
     file: Path
     names: list[str]
     found: dict[str, Found] = attrs.Factory(dict)
+    sound: dict[str, bool] = attrs.Factory(dict)
+    """Whether a run holds on the core as it is: asked when it first finds something."""
 
     def load(self, again: bool = False) -> None:
         """Take up what an earlier hunt has found; those that it did not find too, unless they are hunted again."""
@@ -159,20 +159,26 @@ class Hunt:
         """Hunt those who are not found yet; give up at a time."""
         for number, mutant in enumerate(everybody, start=1):
             known = self.found.get(mutant.name)
-            names = self.names[known.runs :] if known and not known.check else self.names
-            if mutant.name in EQUIVALENT or (known and known.check) or not names or time.time() > until:
+            if mutant.name in EQUIVALENT or (known and known.check) or time.time() > until:
                 continue
-            found = hunt(mutant, names)
-            if known:
-                found = attrs.evolve(found, runs=found.runs + known.runs)
+            found = self._hunt(mutant)
             self.found[mutant.name] = found
-            if found.check and found.run in names and not known:
+            if found.run in self.names:
                 self.names.remove(found.run)
                 self.names.insert(0, found.run)
             with self.file.open("a") as log:
                 log.write(json.dumps(attrs.asdict(found)) + "\n")
             said = f"{found.check} with {found.run} ({found.runs})" if found.check else "NOT FOUND"
             print(f"{number:4}/{len(everybody)} {mutant.name:60} {said}", flush=True)
+
+    def _hunt(self, mutant: Mutant) -> Found:
+        """Run a mutant until a run finds it that the core as it is passes; runs that it does not pass are dropped."""
+        while True:
+            found = hunt(mutant, self.names)
+            if not found.run or self.sound.setdefault(found.run, not apart(lambda: outcome(found.run))):
+                return found
+            print(f"{found.run} fails without any mutant", flush=True)
+            self.names.remove(found.run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,10 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.nice(10)
     arguments.file.parent.mkdir(parents=True, exist_ok=True)
     names = [*MEASURES] if arguments.measures else [*MEASURES, *STORIES, *map(str, range(arguments.seeds))]
-    hunting = Hunt(
-        arguments.file,
-        [name for name in names[:SOUND] if not apart(lambda name=name: outcome(name))] + names[SOUND:],
-    )
+    hunting = Hunt(arguments.file, names)
     hunting.load(arguments.again)
     hunting.go(everybody, time.time() + arguments.minutes * 60)
     counted = [m for m in everybody if m.name not in EQUIVALENT and m.name in hunting.found]
