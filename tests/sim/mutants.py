@@ -175,10 +175,15 @@ class Hunt:
         """Run a mutant until a run finds it that the core as it is passes; runs that it does not pass are dropped."""
         while True:
             found = hunt(mutant, self.names)
-            if not found.run or self.sound.setdefault(found.run, not apart(lambda: outcome(found.run))):
+            if not found.run or self._is_sound(found.run):
                 return found
             print(f"{found.run} fails without any mutant", flush=True)
             self.names.remove(found.run)
+
+    def _is_sound(self, name: str) -> bool:
+        if name not in self.sound:
+            self.sound[name] = not apart(lambda: outcome(name))
+        return self.sound[name]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

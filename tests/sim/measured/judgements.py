@@ -3,6 +3,7 @@
 import attrs
 
 from mesh.credit import ACCUSERS_MAX, Credit
+from mesh.identity import Identity
 from mesh.inquest import Stage
 from mesh.loss import LossMeter
 from mesh.member import Liveness
@@ -84,7 +85,7 @@ def pause_gives_time_back() -> str:
 
 def lost_input_puts_off() -> str:
     """What is dropped between the look and its proof makes us look on for a verdict, twice at most."""
-    for losses in (1, 2, 4):
+    for losses in (0, 1, 2, 3, 4):
         crowd = lone(6)
         at = _doubted(crowd, 6, 3, 4)
         for _ in range(losses):
@@ -92,10 +93,9 @@ def lost_input_puts_off() -> str:
             crowd.call(1, "lost_input", 3)
             crowd.run_for(0.01 if crowd.sees(1, 6) is not DEAD else 0.0)
         crowd.run_for(4.0)
-        died = moment(crowd, 1, 6, DEAD) - at
-        least_s = LEAST_S + min(losses, 2) * VERDICT_S
-        if not least_s <= died <= least_s + 3 * VERDICT_S * min(losses, 2) + 0.1:
-            return f"{losses} losses: dead after {died} s"
+        died = moment(crowd, 1, 6, DEAD)
+        if not _prompt(died, at + LEAST_S + min(losses, 2) * VERDICT_S):
+            return f"{losses} losses: dead after {died - at} s"
         if losses <= 2 and _stage(crowd, 6) is not None:
             return "the look never ends"
     return ""
@@ -220,6 +220,28 @@ def two_of_us() -> str:
         return f"dead after {died - at}"
     said = [fields["evidence"] for _, fields in reports(crowd, 1, "member_dead")]
     return "" if said == ["two of us"] else f"{said}"
+
+
+def death_of_a_later_life() -> str:
+    """Whose last life is quarantined here is not dead in its next one by another's word: it is asked, and answers."""
+    crowd = lone(5)
+    crowd.crash(5)
+    crowd.run_until(lambda: crowd.core(1).is_quarantined(crowd.node(5)), 10.0)
+    crowd.run_for(1.0)
+    account = row(crowd, 1, 5)
+    crowd.start(5, [4])
+    later = attrs.evolve(crowd.core(5).me, liveness=DEAD)
+    told(crowd, 1, 3, later, crowd.node(3))
+    held = crowd.sees(1, 5)
+    crowd.run_for(0.05)
+    if later.identity.generation == account.identity.generation or held is not SUSPECT:
+        return f"it is held {held} at once"
+    if crowd.sees(1, 5) is not ALIVE:
+        return f"it is held {crowd.sees(1, 5)}, and it answers"
+    stranger = attrs.evolve(account, identity=Identity("e" * 16, 1), address=("10.3.3.3", 3))
+    told(crowd, 1, 3, attrs.evolve(stranger, liveness=DEAD))
+    held = crowd.core(1).member("e" * 16)
+    return "" if held is not None and held.liveness is DEAD else f"whom we never met is held {held}"
 
 
 def lost_link_outweighs_traffic() -> str:
@@ -445,7 +467,7 @@ def loss_is_measured() -> str:
 
 JUDGEMENTS = (
     sign_of_life_is_a_reprieve, pause_gives_time_back, lost_input_puts_off, lost_input_costs_health,
-    lost_input_holds_rounds, alone_in_the_end, deaf_wait, two_of_us, lost_link_outweighs_traffic,
+    lost_input_holds_rounds, alone_in_the_end, deaf_wait, two_of_us, death_of_a_later_life, lost_link_outweighs_traffic,
     refusal_needs_no_echo, credit_is_spent,
     credit_is_bounded, flaps_cost_more_each_time, relapses_are_one_outage, probation_ends_in_panic,
     deaths_are_remembered, loss_is_measured,
