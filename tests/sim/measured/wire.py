@@ -21,7 +21,8 @@ from sim.crowd_options import CrowdOptions
 from sim.peer import Peer
 from sim.rule import Rule
 
-LOCAL = SwimOptions.local()
+LOCAL = attrs.evolve(SwimOptions.local(), witnesses=0)
+"""Here the first word of a doubt makes a suspect, so that each doubt has one time; `witnesses` has its own measures."""
 TRIP_S = 0.001
 """Every datagram takes so long, and what is sent reliably three times as long."""
 BYSTANDER = attrs.evolve(
