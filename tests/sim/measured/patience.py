@@ -346,7 +346,55 @@ def accused_again_after_a_return() -> str:
     return "" if len(wire.of(Ping, by=1, to=6, since=at)) >= 8 else "it is not asked"
 
 
+def lag_is_forgotten() -> str:
+    """How late a process runs its timers counts for its patience, and fades by a tenth with each input, to nothing."""
+    crowd = lone(4)
+    crowd.pause(1)
+    crowd.run_for(0.3 + LOCAL.probe_period_s)
+    crowd.resume(1)
+    lag_s = crowd.core(1).statistics().own_lag_s
+    if not 0.0 < lag_s <= 0.8:
+        return f"a lag of {lag_s} s"
+    for _ in range(3):
+        before = crowd.core(1).statistics().own_lag_s
+        crowd.call(1, "heard", "f" * 16)
+        after = crowd.core(1).statistics().own_lag_s
+        if not close(after, 0.9 * before):
+            return f"{before} becomes {after}"
+    for _ in range(100):
+        crowd.call(1, "heard", "f" * 16)
+    return "" if crowd.core(1).statistics().own_lag_s == 0.0 else "it never fades"
+
+
+def witnesses_make_a_suspect() -> str:
+    """With three witnesses needed, two accusers and our own failed round make a suspect; one who answers is none."""
+    law = attrs.evolve(LOCAL, witnesses=3)
+    for accusers, crashes, due in (((2,), True, ALIVE), ((2, 3), True, SUSPECT), ((2, 3), False, ALIVE)):
+        crowd = lone(8, swim=law)
+        at = after_echo(crowd, 1, 0.01)
+        if crashes:
+            crowd.crash(8)
+        wire = Wire(crowd)
+        told(crowd, 1, 2, attrs.evolve(row(crowd, 1, 8), liveness=SUSPECT), *map(crowd.node, accusers))
+        asked = [said.at for said in wire.of(Ping, by=1, to=8)]
+        crowd.run_for(VERDICT_S + TRIP_S)
+        if crowd.sees(1, 8) is not due or asked != [at]:
+            return f"{accusers} accuse, it is silent {crashes}: held {crowd.sees(1, 8)}, asked at {asked}"
+        if due is SUSPECT and not close(moment(crowd, 1, 8, SUSPECT), at + VERDICT_S):
+            return f"in doubt after {moment(crowd, 1, 8, SUSPECT) - at} s"
+        if not crashes and [
+            u for _, u in wire.accounts(crowd.node(8), by=1) if u.member.liveness is not ALIVE
+        ]:
+            return "an accusation that it has refuted by an answer is passed on"
+        crowd.run_for(0.5)
+        doubts = [u for said, u in wire.accounts(crowd.node(8), by=1) if said.to != 8 and u.accusers]
+        if crashes and not doubts:
+            return f"{accusers} accuse, it is silent, and nobody is told"
+    return ""
+
+
 PATIENCE = (
+    lag_is_forgotten, witnesses_make_a_suspect,
     late_echoes_prove_nothing, asked_for_is_no_sample, missing_nacks_cost_health, lag_of_others_is_waited_for,
     vouched_to_the_end, relays_have_their_time, relays_are_bounded, losses_ask_more_for_proof, looks_begin_in_time,
     echo_of_an_earlier_ping, nobody_is_late_by_reckoning, observers_wait, verdicts_tell_the_truth,

@@ -445,26 +445,6 @@ def after_a_pause_all_is_asked() -> str:
     return "" if crowd.node(1) in about else "it does not say that it lives"
 
 
-def lag_is_forgotten() -> str:
-    """How late a process runs its timers counts for its patience, and fades by a tenth with each input, to nothing."""
-    crowd = lone(4)
-    crowd.pause(1)
-    crowd.run_for(0.3 + LOCAL.probe_period_s)
-    crowd.resume(1)
-    lag_s = crowd.core(1).statistics().own_lag_s
-    if not 0.0 < lag_s <= 0.8:
-        return f"a lag of {lag_s} s"
-    for _ in range(3):
-        before = crowd.core(1).statistics().own_lag_s
-        crowd.call(1, "heard", "f" * 16)
-        after = crowd.core(1).statistics().own_lag_s
-        if not close(after, 0.9 * before):
-            return f"{before} becomes {after}"
-    for _ in range(100):
-        crowd.call(1, "heard", "f" * 16)
-    return "" if crowd.core(1).statistics().own_lag_s == 0.0 else "it never fades"
-
-
 def observers_look_on() -> str:
     """An observer is no member, says nothing of anybody, accuses and buries nobody, and sees all."""
     crowd = even(4)
@@ -497,7 +477,7 @@ def strangers_lives() -> str:
 SELVES = (
     twins_wait_by_age_and_address, twin_that_answers, later_lives_are_topped, doubts_are_refuted,
     foreign_words_are_topped, seen_elsewhere, seen_by_liars, seen_by_those_who_doubt, goodbye_is_said_once, own_facts,
-    waiting_counts_as_age, short_stops_are_borne, after_a_pause_all_is_asked, lag_is_forgotten, observers_look_on,
+    waiting_counts_as_age, short_stops_are_borne, after_a_pause_all_is_asked, observers_look_on,
     strangers_lives, whatever_comes_first,
 )  # fmt: skip
 """All of them."""
