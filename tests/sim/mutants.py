@@ -26,7 +26,7 @@ from tests.sim.stories import STORIES, story
 MODULES = tuple(
     f"mesh.{name}"
     for name in (
-        "beliefs cases credit detector goodbye gossip health identity inquest loss member members myself probe "
+        "beliefs cases credit detector goodbye gossip health hearsay identity inquest loss member members myself probe "
         "reception reunion rota suspicion swim trust turns voice"
     ).split()
 )
@@ -46,10 +46,16 @@ COMMUTES = "the order of two accounts that are merged does not matter: `one_of_t
 LENGTHS = "two lists of one length; the flag is an assertion about ourselves"
 AT_ITS_BOUND = "one doubling more or fewer beyond the bound of what is doubled"
 
+CHEAPER = "what it leaves out cannot fit in any case; only the cost differs"
+SHORTER = "a round of two asks never outlasts four timeouts, which it has in any case"
+
 EQUIVALENT: dict[str, str] = {
     "mesh.beliefs:Beliefs._is_alone:compare:1": INSTANT,
     "mesh.detector:Detector.ran_late:compare:0": INSTANT,
+    "mesh.detector:Detector._verdict_s:number:1": SHORTER,
+    "mesh.detector:Detector.acked:compare:6": INSTANT,
     "mesh.goodbye:Goodbye.told_again:swap:0": COMMUTES,
+    "mesh.gossip:Broadcasts.take:go_on:0": CHEAPER,
     "mesh.health:pause_s:compare:1": INSTANT,
     "mesh.members:Members.between:flag:0": LENGTHS,
     "mesh.members:Members.sample:condition:0": SAME_LAW,

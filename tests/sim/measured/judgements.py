@@ -1,5 +1,7 @@
 """Measures of verdicts: what puts a death off, what hastens it, what a flap costs, and who may accuse whom."""
 
+import math
+
 import attrs
 
 from mesh.credit import ACCUSERS_MAX, Credit
@@ -192,7 +194,12 @@ def deaf_wait() -> str:
     at = _doubted(crowd, 5, 3, 4)
     crowd.run_for(0.1)
     crowd.partition((1,), (2, 3, 4, 5))
-    crowd.run_for(30.0)
+    crowd.run_for(10.0)
+    wire = Wire(crowd)
+    crowd.run_for(20.0)
+    turns = 2 * 20.0 / (PERIOD_S * (LOCAL.health_max + 1))
+    if len(wire.of(Ping, by=1)) > 2 * math.ceil(turns):
+        return f"the deaf ping {len(wire.of(Ping, by=1))} times, in {turns} turns"
     if DEAD in [crowd.sees(1, other) for other in (2, 3, 4, 5)]:
         return "the deaf bury"
     crowd.heal()

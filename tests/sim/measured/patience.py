@@ -111,6 +111,9 @@ def lag_of_others_is_waited_for() -> str:
         doubted = moment(crowd, 1, 3, SUSPECT)
         if not close(doubted, at + due_s):
             return f"{lag_ms} ms of lag: in doubt after {doubted - at} s, not {due_s}"
+        asked = {said.message.timeout_ms for said in wire.of(PingRequest, by=1)}
+        if round((due_s - TIMEOUT_S) * 1000) not in asked:
+            return f"helpers are asked for {asked} ms"
     return ""
 
 
@@ -258,6 +261,73 @@ def nobody_is_late_by_reckoning() -> str:
     )
 
 
+def looks_that_shorten_wait() -> str:
+    """A look that has become shorter meanwhile is begun so much later; without controls a death needs no echo."""
+    unproven = attrs.evolve(LOCAL, control_echo=False)
+    for swim, late_s in ((LOCAL, 4 * TRIP_S), (unproven, 0.0)):
+        crowd = lone(8, swim=swim)
+        at = after_echo(crowd, 1, 0.01)
+        crowd.crash(8)
+        crowd.core(1)._detector.loss.share = 0.5
+        told(crowd, 1, 2, attrs.evolve(row(crowd, 1, 8), liveness=SUSPECT), *map(crowd.node, (2, 3, 4, 5)))
+        crowd.core(1)._detector.loss.share = 0.0
+        crowd.run_for(3.0)
+        took_s, due_s = moment(crowd, 1, 8, DEAD) - at, 2 * PERIOD_S
+        if not due_s - 1e-6 <= took_s <= due_s + late_s + 1e-6:
+            return f"control {swim.control_echo}: dead after {took_s} s, due {due_s}"
+    return ""
+
+
+def stopped_rounds_go_on() -> str:
+    """A round in whose midst we were stopped has its whole time left, and two verdicts more."""
+    crowd = lone(5, swim=attrs.evolve(LOCAL, lag_max_s=0.0))
+    crowd.crash(5)
+    at = after_echo(crowd, 1, 0.01)
+    crowd.call(1, "probe", crowd.node(5))
+    crowd.run_for(TIMEOUT_S / 2)
+    crowd.pause(1)
+    crowd.run_for(5.0)
+    crowd.resume(1)
+    gap_s = crowd.time - (at + TIMEOUT_S)
+    wire = Wire(crowd)
+    crowd.run_for(2.0)
+    shift_s = gap_s + 2 * VERDICT_S
+    asked = {round(said.at - at - shift_s, 6) for said in wire.of(PingRequest, by=1)}
+    doubted = moment(crowd, 1, 5, SUSPECT) - at - shift_s
+    return (
+        ""
+        if TIMEOUT_S in asked and close(doubted, VERDICT_S)
+        else f"helpers at {asked}, in doubt at {doubted}"
+    )
+
+
+def proof_comes_before_the_look() -> str:
+    """Who has not been answered just now asks others first, then the suspect: it costs their trip, and no more."""
+    for wait_s, due_s in ((0.01, VERDICT_S + 2 * TRIP_S), (VERDICT_S + 0.01, VERDICT_S + 4 * TRIP_S)):
+        crowd = lone(6)
+        crowd.crash(6)
+        at = after_echo(crowd, 1, wait_s)
+        told(crowd, 1, 3, attrs.evolve(row(crowd, 1, 6), liveness=DEAD), crowd.node(3))
+        crowd.run_for(1.0)
+        took_s = moment(crowd, 1, 6, DEAD) - at
+        if not close(took_s, due_s):
+            return f"{wait_s} s after an echo: dead after {took_s} s, not {due_s}"
+    return ""
+
+
+def new_lives_are_trusted() -> str:
+    """What is held against a life, a quarantine and its past, ends with it."""
+    crowd = lone(5)
+    crowd.call(1, "evidence", crowd.node(5))
+    crowd.crash(5)
+    account = row(crowd, 1, 5)
+    if not crowd.core(1).is_quarantined(crowd.node(5)):
+        return "a lost link costs nothing"
+    identity = attrs.evolve(account.identity, generation=account.identity.generation + 1)
+    told(crowd, 1, 2, attrs.evolve(account, identity=identity))
+    return "it is still in quarantine" if crowd.core(1).is_quarantined(crowd.node(5)) else ""
+
+
 def observers_wait() -> str:
     """An observer whose suspect is out of time waits until members say that it is dead."""
     crowd = lone(6, swim=attrs.evolve(LOCAL, observer=True))
@@ -394,6 +464,7 @@ def witnesses_make_a_suspect() -> str:
 
 
 PATIENCE = (
+    looks_that_shorten_wait, stopped_rounds_go_on, proof_comes_before_the_look, new_lives_are_trusted,
     lag_is_forgotten, witnesses_make_a_suspect,
     late_echoes_prove_nothing, asked_for_is_no_sample, missing_nacks_cost_health, lag_of_others_is_waited_for,
     vouched_to_the_end, relays_have_their_time, relays_are_bounded, losses_ask_more_for_proof, looks_begin_in_time,

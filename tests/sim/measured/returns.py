@@ -6,6 +6,7 @@ import attrs
 
 from mesh import codec
 from mesh.effects import Address
+from mesh.facts import EventHeard
 from mesh.identity import Identity
 from mesh.load import LoadRecord
 from mesh.member import Liveness, Member
@@ -294,6 +295,15 @@ def figures_that_hold_stay_young() -> str:
     return "" if older is not None and older.age_ms >= known.age_ms + 1000 else f"{older} a second later"
 
 
+def events_arrive() -> str:
+    """A user event is heard by each node once, its author included."""
+    crowd = even(5)
+    crowd.call(2, "announce", "it", b"body")
+    crowd.run_for(2.0)
+    heard = [(who, out.name, out.payload) for _, who, out in crowd.log if isinstance(out, EventHeard)]
+    return "" if sorted(heard) == [(who, "it", b"body") for who in range(1, 6)] else f"{heard}"
+
+
 def metadata_arrives() -> str:
     """What a node publishes about itself, small or large, is held by all a second later, and gone when it is."""
     crowd = even(5)
@@ -337,6 +347,6 @@ RETURNS = (
     joins_wait_longer_each_time, heals_go_on, the_gone_are_forgotten, heals_are_shared, musters_share_the_dead,
     joiners_compare_at_once, halves_compare_at_once, piles_of_rumours_compare, old_peers_are_synced, meshes_have_names,
     loads_ride_along, figures_that_hold_stay_young,
-    metadata_arrives, bulk_goes_by_datagram_if_it_fits,
+    metadata_arrives, events_arrive, bulk_goes_by_datagram_if_it_fits,
 )  # fmt: skip
 """All of them."""
