@@ -91,12 +91,19 @@ class Launch:
     """Tiles being read and used at once, in kernels that loop over tiles."""
     tile_bytes: int = 0
     """What one such tile takes: the gate sees whether the compiler keeps `stages - 1` of them in flight."""
+    waves: int = 0
+    """Warps on AMD, where one has 64 threads, if not as many."""
 
     def run(self) -> None:
         """Launch on the current device; an empty grid is nothing to do."""
         if 0 not in self.grid:
-            options = {"num_warps": self.warps, "num_stages": self.stages, **PINNED}
+            options = self.options(amd=torch.version.hip is not None)
             self.kernel.made[self.grid](**self.arguments, **options)
+
+    def options(self, *, amd: bool) -> dict[str, object]:
+        """What the compiler is told."""
+        warps = self.waves or self.warps if amd else self.warps
+        return {"num_warps": warps, "num_stages": self.stages, **PINNED}
 
 
 def power_of_two(length: int) -> int:

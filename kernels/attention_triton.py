@@ -21,6 +21,9 @@ value at all: pages need not be cleared.
 A layer may look back through a window, cap its scores or have sinks (`attention.Look`). Chunks and tiles that
 lie before the window are skipped, which is what computing them would give; a sink joins the sum at the end.
 
+A cache of eight bits has a scale per token and kv head beside it (`kernels.narrow_cache`). Its codes are exact in
+q's dtype; scores take the key's scale, and weights the value's before they are rounded.
+
 Decode reads 2 * d elements per key and kv head, and moves 8 * d * group bytes of partials per chunk: limited
 by memory. Prefill does 4 * d operations per query head and seen key: limited by arithmetic.
 q: [rows, heads, d], its rows may have gaps; a layer's cache: [blocks, 2, kv_heads, block, d]; o like q.
@@ -40,7 +43,8 @@ from torch import Tensor
 from kernels import attention
 from kernels._triton import FLOATS, Launch, check, check_dense, kernel, power_of_two
 from kernels.attention import EVERYTHING, Look, Span
-from kernels.op import Build, Case, Op, normal
+from kernels.linear_scaled import NARROW
+from kernels.op import Build
 
 if TYPE_CHECKING:
     import triton.language as tl
@@ -55,6 +59,14 @@ ROWS_MIN = 16
 PREFILL = {64: (128, 8, 3), 128: (64, 8, 2)}
 """By head width, rounded up: packed rows, warps, stages. A row's total and its chunk's partial stand in
 registers together; twice the rows at 128 wide spill on sm_80."""
+LARGE = PREFILL | {128: (128, 8, 2)}
+"""From sm_90 on, whose matrix instructions read shared memory: 64 rows for each group of four warps."""
+NARROWED = {64: (64, 4, 3), 128: (64, 8, 2)}
+"""For a cache of eight bits, whose tiles pass through registers to be widened."""
+TILE_ROWS = {64: 128, 128: 128}
+"""By head width, rounded up: packed rows of a plan's tile, which a launch takes in one program or two."""
+WAVES = 4
+"""Prefill's warps on AMD, which are twice as wide; eight leave each thread half the registers."""
 DECODE = {64: (4, 4), 128: (4, 3)}
 """By head width, rounded up: warps, stages."""
 REDUCE = 4
@@ -88,7 +100,7 @@ def plan_work(spans: Sequence[Span], group: int, width: int, device: str | torch
     """
     decode = [span.start for span in spans if span.count == 1]
     assert all(span.count == 1 for span in spans[: len(decode)]), "decode rows stand first"
-    tokens = _prefill_rows(width, group) // group
+    tokens = _tokens(width, group)
     tiles, row = [], len(decode)
     for sequence, span in enumerate(spans[len(decode) :], len(decode)):
         firsts = range(0, span.count, tokens)
@@ -118,16 +130,20 @@ def _row(width: int) -> int:
     return min(max(min(PREFILL), _padded(width)), max(PREFILL))
 
 
-def _prefill_rows(width: int, group: int) -> int:
-    return max(PREFILL[_row(width)][0], power_of_two(group))
+def _tokens(width: int, group: int) -> int:
+    """Tokens of a plan's tile: two programs' of 64 packed rows, or what one of more rows holds."""
+    tile = TILE_ROWS[_row(width)]
+    rows = max(tile // 2, power_of_two(group))
+    return rows // group * max(1, tile // rows)
 
 
 # fmt: off
 @kernel()
 def _chunk(
-    q, position, earliest, latest, cache, pages, page_stride, scale, slope, first,
+    q, position, earliest, latest, cache, scales, pages, page_stride, scales_stride, scale, slope, first,
     KV_HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, PAGE: tl.constexpr,
     CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, WINDOW: tl.constexpr, CAPPED: tl.constexpr,
+    NARROW: tl.constexpr,
 ):
     """(o, m, s) of the chunk at key `first` for rows q: [ROWS, PADDED], of which row r sees `position[r]`.
 
@@ -147,9 +163,13 @@ def _chunk(
     page = tl.load(pages + begin // PAGE).to(tl.int64)
     for key in range(begin, tl.minimum(first + CHUNK, latest + 1), TILE):
         tile = cache + page * page_stride + (key % PAGE) * WIDTH
+        if NARROW:
+            steps = scales + page * scales_stride + key % PAGE + slot
         page = tl.load(pages + tl.minimum(key + TILE, latest) // PAGE).to(tl.int64)  # the next tile's
-        keys = tl.load(tile + lanes, mask=shown, other=0.0)
+        keys = tl.load(tile + lanes, mask=shown, other=0.0).to(q.dtype)
         scores = tl.dot(q, tl.trans(keys), input_precision="ieee")
+        if NARROW:
+            scores = scores * tl.load(steps)[None, :]
         if CAPPED:
             scores = 1.0 - 2.0 / (tl.exp2(scores * slope) + 1.0)
         if WINDOW:
@@ -163,8 +183,12 @@ def _chunk(
         weights = tl.exp2(tl.fma(scores, tl.full(scores.shape, scale, tl.float32), -anchor[:, None]))
         shrink = tl.exp2(m - anchor)
         written = (key + slot <= latest)[:, None] & shown
-        values = tl.load(tile + KV_HEADS * PAGE * WIDTH + lanes, mask=written, other=0.0)
-        o = tl.dot(weights.to(values.dtype), values, o * shrink[:, None], input_precision="ieee")
+        values = tl.load(tile + KV_HEADS * PAGE * WIDTH + lanes, mask=written, other=0.0).to(q.dtype)
+        shares = weights
+        if NARROW:
+            value_steps = tl.load(steps + KV_HEADS * PAGE, mask=key + slot <= latest, other=0.0)
+            shares = weights * value_steps[None, :]
+        o = tl.dot(shares.to(q.dtype), values, o * shrink[:, None], input_precision="ieee")
         s = s * shrink + tl.sum(weights, axis=1)
         m = top
     return o, m, s
@@ -190,10 +214,11 @@ def _sink(o, m, s, sink):
 
 @kernel("table_stride", needs=("wide loads", "matrix"))
 def _decode(
-    q, cache, latest, items, table, partial, level, q_stride, page_stride, table_stride, scale, slope,
+    q, cache, scales, latest, items, table, partial, level, q_stride, page_stride, scales_stride, table_stride,
+    scale, slope,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
     PAGE: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, WINDOW: tl.constexpr,
-    CAPPED: tl.constexpr,
+    CAPPED: tl.constexpr, NARROW: tl.constexpr,
 ):
     """The partial of one chunk of one sequence, for the query heads of one kv head."""
     item = tl.program_id(0).to(tl.int64)
@@ -210,10 +235,11 @@ def _decode(
         queries = tl.load(q + sequence * q_stride + at, mask=inside, other=0.0)
         position = tl.where(row < GROUP, last, -1)
         keys = cache + kv_head * PAGE * WIDTH
+        steps = scales + kv_head * PAGE
         pages = table + sequence * table_stride
         o, m, s = _chunk(
-            queries, position, last, last, keys, pages, page_stride, scale, slope, first,
-            KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS, WINDOW, CAPPED,
+            queries, position, last, last, keys, steps, pages, page_stride, scales_stride, scale, slope, first,
+            KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS, WINDOW, CAPPED, NARROW,
         )
         line = item * KV_HEADS * GROUP + head
         tl.store(partial + line[:, None] * WIDTH + column[None, :], o, mask=inside)
@@ -250,20 +276,22 @@ def _reduce(
     if SINKS:
         o, m, s = _sink(o, m, s, tl.load(sinks + head, mask=some, other=0.0))
     at = (sequence * HEADS + head)[:, None] * WIDTH + column[None, :]
-    tl.store(out + at, tl.div_rn(o, tl.broadcast_to(s[:, None], o.shape)), mask=inside)
+    tl.store(out + at, o * tl.div_rn(tl.full([ROWS], 1.0, tl.float32), s)[:, None], mask=inside)
 
 
 @kernel("table_stride", needs=("wide loads", "group matrix"))
 def _prefill(
-    q, cache, tiles, table, sinks, out, q_stride, page_stride, table_stride, scale, slope,
+    q, cache, scales, tiles, table, sinks, out, q_stride, page_stride, scales_stride, table_stride, scale, slope,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
     PAGE: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, WINDOW: tl.constexpr,
-    CAPPED: tl.constexpr, SINKS: tl.constexpr,
+    CAPPED: tl.constexpr, NARROW: tl.constexpr, SINKS: tl.constexpr, PARTS: tl.constexpr,
+    TOKENS: tl.constexpr,
 ):
     """Some consecutive tokens of one sequence, times the query heads of one kv head, over all chunks."""
-    tile = tiles + tl.program_id(0) * 4
-    sequence, first_row = tl.load(tile).to(tl.int64), tl.load(tile + 1).to(tl.int64)
-    start, count = tl.load(tile + 2), tl.load(tile + 3)
+    tile = tiles + tl.program_id(0) // PARTS * 4
+    skipped = tl.program_id(0) % PARTS * TOKENS
+    sequence, first_row = tl.load(tile).to(tl.int64), tl.load(tile + 1).to(tl.int64) + skipped
+    start, count = tl.load(tile + 2) + skipped, tl.minimum(tl.load(tile + 3) - skipped, TOKENS)
     kv_head = tl.program_id(1)
     row = tl.arange(0, ROWS)
     column = tl.arange(0, PADDED)
@@ -273,8 +301,9 @@ def _prefill(
     at = head[:, None] * WIDTH + column[None, :]
     queries = tl.load(q + (first_row + token)[:, None] * q_stride + at, mask=inside, other=0.0)
     position = tl.where(token < count, start + token, -1)
-    latest = start + count - 1
+    latest = tl.where(count > 0, start + count - 1, -1)
     keys = cache + kv_head * PAGE * WIDTH
+    steps = scales + kv_head * PAGE
     pages = table + sequence * table_stride
     o = tl.zeros([ROWS, PADDED], tl.float32)
     m = tl.full([ROWS], float("-inf"), tl.float32)
@@ -284,32 +313,42 @@ def _prefill(
         begin = tl.maximum(start - (WINDOW - 1), 0) // CHUNK * CHUNK
     for first in range(begin, latest + 1, CHUNK):
         chunk_o, chunk_m, chunk_s = _chunk(
-            queries, position, start, latest, keys, pages, page_stride, scale, slope, first,
-            KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS, WINDOW, CAPPED,
+            queries, position, start, latest, keys, steps, pages, page_stride, scales_stride, scale, slope, first,
+            KV_HEADS, WIDTH, PADDED, PAGE, CHUNK, TILE, ROWS, WINDOW, CAPPED, NARROW,
         )
         o, m, s = _merge(o, m, s, chunk_o, chunk_m, chunk_s)
     if SINKS:
         o, m, s = _sink(o, m, s, tl.load(sinks + head, mask=token < count, other=0.0))
     s = tl.where(token < count, s, 1.0)
-    result = tl.div_rn(o, tl.broadcast_to(s[:, None], o.shape))
+    result = o * tl.div_rn(tl.full([ROWS], 1.0, tl.float32), s)[:, None]
     tl.store(out + (first_row + token)[:, None] * (KV_HEADS * GROUP * WIDTH) + at, result, mask=inside)
 
 
 # fmt: on
 def attend_launches(
-    q: Tensor, cache: Tensor, work: Work, scale: float, out: Tensor, look: Look = EVERYTHING
+    q: Tensor,
+    cache: Tensor,
+    work: Work,
+    scale: float,
+    out: Tensor,
+    look: Look = EVERYTHING,
+    scales: Tensor | None = None,
+    large: bool = False,
 ) -> tuple[Launch, ...]:
-    """Decode's two launches and prefill's one; those with nothing to do have an empty grid."""
-    _check(q, cache, out, work.rows, look)
+    """Decode's two launches and prefill's one; those with nothing to do have an empty grid.
+
+    large: whether the chip takes `LARGE` tiles.
+    """
+    _check(q, cache, scales, out, work.rows, look)
     items, heads, width = len(work.items), q.shape[1], q.shape[2]
     partial = torch.empty(items, heads, width, device=q.device)
     level = torch.empty(items, heads, 2, device=q.device)
-    common = _common(q, cache, work, scale, look)
+    common = _common(q, cache, work, scale, look) | _narrow(cache, scales)
     ends = {"sinks": out if look.sinks is None else look.sinks, "SINKS": look.sinks is not None}
     return (
         _decode_launch(work, partial, level, common),
         _reduce_launch(work, partial, level, out, ends | {"WINDOW": look.window}),
-        _prefill_launch(work, out, common | ends),
+        _prefill_launch(work, out, common | ends, LARGE if large else PREFILL),
     )
 
 
@@ -324,6 +363,12 @@ def _common(q: Tensor, cache: Tensor, work: Work, scale: float, look: Look) -> d
     common |= {"q_stride": q.stride(0), "page_stride": cache.stride(0), "table_stride": work.table.stride(0)}
     common |= {"KV_HEADS": kv_heads, "GROUP": heads // kv_heads, "WIDTH": width, "PADDED": _padded(width)}
     return common | {"PAGE": page, "CHUNK": CHUNK, "TILE": min(page & -page, TILE_BYTES // q.itemsize)}
+
+
+def _narrow(cache: Tensor, scales: Tensor | None) -> dict[str, object]:
+    if scales is None:
+        return {"scales": cache, "scales_stride": 16, "NARROW": False}
+    return {"scales": scales, "scales_stride": scales.stride(0), "NARROW": True}
 
 
 def _decode_launch(work: Work, partial: Tensor, level: Tensor, common: dict[str, object]) -> Launch:
@@ -344,26 +389,40 @@ def _reduce_launch(
     return Launch(_reduce, (len(work.latest), -(-heads // REDUCE)), arguments, warps=1, stages=3)
 
 
-def _prefill_launch(work: Work, out: Tensor, common: dict[str, object]) -> Launch:
-    _, warps, stages = PREFILL[_row(common["WIDTH"])]
-    rows = _prefill_rows(common["WIDTH"], common["GROUP"])
-    arguments = common | {"tiles": work.tiles, "out": out, "ROWS": rows}
-    grid = (len(work.tiles), common["KV_HEADS"])
-    return Launch(_prefill, grid, arguments, warps, stages, _tile_bytes(common))
+def _prefill_launch(
+    work: Work, out: Tensor, common: dict[str, object], table: dict[int, tuple[int, int, int]]
+) -> Launch:
+    width, group = common["WIDTH"], common["GROUP"]
+    rows, warps, stages = (NARROWED if common["NARROW"] else table)[_row(width)]
+    rows = max(rows, power_of_two(group))
+    parts = max(1, TILE_ROWS[_row(width)] // rows)
+    arguments = common | {"tiles": work.tiles, "out": out, "ROWS": rows, "PARTS": parts}
+    arguments["TOKENS"] = _tokens(width, group) // parts
+    grid = (len(work.tiles) * parts, common["KV_HEADS"])
+    return Launch(_prefill, grid, arguments, warps, stages, _tile_bytes(common), WAVES)
+
+
+def _is_large(device: torch.device) -> bool:
+    nvidia = device.type == "cuda" and torch.version.hip is None
+    return nvidia and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def _tile_bytes(common: dict[str, object]) -> int:
     """Of keys and values."""
-    return 2 * common["TILE"] * common["PADDED"] * common["q"].itemsize
+    return 2 * common["TILE"] * common["PADDED"] * common["cache"].itemsize
 
 
-def _check(q: Tensor, cache: Tensor, out: Tensor, rows: int, look: Look) -> None:
+def _check(q: Tensor, cache: Tensor, scales: Tensor | None, out: Tensor, rows: int, look: Look) -> None:
     _, heads, width = q.shape
     if look.sinks is not None:
         check("sinks", look.sinks, torch.float32, shape=(heads,))
     kv_heads, page = cache.shape[2:4]
     check("q", q, *FLOATS, shape=(rows, heads, width))
-    check("cache", cache, q.dtype, shape=(None, 2, kv_heads, page, width))
+    dtypes = (q.dtype,) if scales is None else NARROW
+    check("cache", cache, *dtypes, shape=(None, 2, kv_heads, page, width))
+    if scales is not None:
+        check("scales", scales, torch.float32, shape=tuple(cache.shape[:4]))
+        check_dense("scales", scales, 3)
     check("out", out, q.dtype, shape=(rows, heads, width))
     check_dense("q", q, 2)
     check_dense("cache", cache, 4)
@@ -375,14 +434,17 @@ def _check(q: Tensor, cache: Tensor, out: Tensor, rows: int, look: Look) -> None
         raise ValueError(f"`cache` has pages of {page} tokens and heads of {width}; {limits}")
 
 
-def attend_triton(q: Tensor, cache: Tensor, work: Work, scale: float, look: Look = EVERYTHING) -> Tensor:
+def attend_triton(
+    q: Tensor, cache: Tensor, work: Work, scale: float, look: Look = EVERYTHING, scales: Tensor | None = None
+) -> Tensor:
     """q: [rows, heads, d], cache: [blocks, 2, kv_heads, block, d] -> [rows, heads, d], by a plan.
 
-    Rows in the order of the plan's spans. The last two dims of q and the last four of the cache are dense,
-    block is a multiple of 16, d at most 128; ValueError otherwise, before anything is launched.
+    scales: [blocks, 2, kv_heads, block] fp32 for a cache of int8 or e4m3. Rows in the order of the plan's
+    spans. The last two dims of q and the last four of the cache are dense, block is a multiple of 16, d at
+    most 128; ValueError otherwise, before anything is launched.
     """
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    for launch in attend_launches(q, cache, work, scale, out, look):
+    for launch in attend_launches(q, cache, work, scale, out, look, scales, _is_large(q.device)):
         launch.run()
     return out
 
@@ -395,62 +457,32 @@ def attention_triton(
     return attend_triton(q, cache, work, scale, look)
 
 
-def _build(width: int, heads: int, kv_heads: int, look: Look = EVERYTHING) -> tuple[Launch, ...]:
+def build(
+    width: int,
+    heads: int,
+    kv_heads: int,
+    look: Look = EVERYTHING,
+    narrow: torch.dtype | None = None,
+    large: bool = False,
+) -> tuple[Launch, ...]:
     """One layer of 32, 64-token pages, q as it lies in qkv; one decode row at 4,000 and 100 prefill rows."""
     spans = (Span(4000, 1, tuple(range(63))), Span(0, 100, (0, 1)))
     qkv = torch.empty(101, heads + 2 * kv_heads, width, dtype=torch.bfloat16, device="meta")
-    cache = qkv.new_empty(64, 32, 2, kv_heads, 64, width)[:, 0]
+    cache = qkv.new_empty(64, 32, 2, kv_heads, 64, width, dtype=narrow or qkv.dtype)[:, 0]
+    scales = cache.new_empty(64, 32, 2, kv_heads, 64, dtype=torch.float32)[:, 0] if narrow else None
     work = plan_work(spans, heads // kv_heads, width, "meta")
     q = qkv[:, :heads]
     out = torch.empty(q.shape, dtype=q.dtype, device="meta")
-    return attend_launches(q, cache, work, width**-0.5, out, look)
+    return attend_launches(q, cache, work, width**-0.5, out, look, scales, large)
 
 
 OP = attrs.evolve(
     attention.OP,
     implementations=attention.OP.implementations | {"triton": attention_triton},
     builds=(
-        Build("bf16, 32 heads of 64 on 8", lambda: _build(64, 32, 8)),
-        Build("bf16, 32 heads of 128 on 8", lambda: _build(128, 32, 8)),
-        Build("bf16, 32 heads of 96 on 32", lambda: _build(96, 32, 32)),
+        Build("bf16, 32 heads of 64 on 8", lambda: build(64, 32, 8)),
+        Build("bf16, 32 heads of 128 on 8", lambda: build(128, 32, 8)),
+        Build("bf16, 32 heads of 96 on 32", lambda: build(96, 32, 32)),
+        Build("bf16, large", lambda: build(128, 32, 8, large=True)[2:], ("sm_90", "sm_100")),
     ),
 )
-
-
-def _looking(name: str, heads: int, window: int, cap: float, sinks: bool, *spans: tuple[int, int]) -> Case:
-    plain = attention.case(name, heads, heads // 2 or 1, 64, 32, *spans)
-
-    def make(generator: torch.Generator, dtype: torch.dtype) -> tuple[object, ...]:
-        arguments = plain.make(generator, dtype)
-        scores = normal(generator, torch.float32, heads) if sinks else None
-        return *arguments, Look(window, cap, scores)
-
-    return attrs.evolve(plain, make=make)
-
-
-LOOK_OP = Op(
-    name="attention_look",
-    reference=attention.attention_reference,
-    implementations={"triton": attention_triton},
-    cases=(
-        _looking("first token, all at once", 1, 3, 5.0, True, (0, 1)),
-        _looking("one decode row, window", 4, 33, 0.0, False, (1300, 1)),
-        _looking("decode, window of a chunk", 4, 512, 0.0, False, (511, 1), (512, 1), (800, 1)),
-        _looking("prefill, window within its rows", 4, 20, 0.0, False, (0, 97)),
-        _looking("prefill, window before its rows", 4, 600, 0.0, False, (1100, 30)),
-        _looking("window of one", 2, 1, 0.0, False, (40, 1), (3, 9)),
-        _looking("cap", 4, 0, 2.0, False, (300, 1), (30, 33)),
-        _looking("sinks", 4, 0, 0.0, True, (300, 1), (0, 1), (0, 33)),
-        _looking("mixed step, all at once", 4, 40, 5.0, True, (600, 1), (3, 1), (0, 17), (170, 50)),
-        _looking("no rows", 4, 8, 0.0, False),
-    ),
-    roundings=4,
-    builds=(
-        Build("bf16, 32 heads of 128, window", lambda: _build(128, 32, 8, Look(4096))),
-        Build("bf16, 32 heads of 64, all", lambda: _build(64, 32, 8, _all_at_once(32))),
-    ),
-)
-
-
-def _all_at_once(heads: int) -> Look:
-    return Look(128, 30.0, torch.empty(heads, device="meta"))

@@ -71,6 +71,10 @@ class Bytes:
     kv: float = 2
     activation: int = 2
 
+    def kv_head(self, width: int) -> float:
+        """A key or value of one head: with eight bits, an fp32 step beside it (`kernels.narrow_cache`)."""
+        return width * self.kv + (4 if self.kv < 2 else 0)
+
     @property
     def operand(self) -> int:
         """What the matrix units multiply: narrow only if both sides are; int4 is widened first."""
@@ -124,7 +128,8 @@ def rms_norm(tokens: int, width: int, bytes_: Bytes) -> Cost:
 def rope_store(tokens: int, shape: Shape, bytes_: Bytes) -> Cost:
     """Queries, keys and values in; queries out, keys and values into their pages; fp32 cosines and sines."""
     queries = 2 * shape.heads * shape.head_width * bytes_.activation
-    kv = 2 * shape.kv_heads * shape.head_width * (bytes_.activation + bytes_.kv)
+    head = shape.head_width * bytes_.activation + bytes_.kv_head(shape.head_width)
+    kv = 2 * shape.kv_heads * head
     return Cost("rope_store", tokens * (queries + kv + shape.head_width * 2 * 4))
 
 
@@ -136,7 +141,7 @@ def swiglu(tokens: int, shape: Shape, bytes_: Bytes) -> Cost:
 def attention(rows: Iterable[Row], shape: Shape, bytes_: Bytes) -> Cost:
     """Keys and values of each sequence once, queries in, outputs out; two products per (query, key) pair."""
     rows = tuple(rows)
-    kv = sum(row.seen + row.new for row in rows) * 2 * shape.kv_heads * shape.head_width * bytes_.kv
+    kv = sum(row.seen + row.new for row in rows) * 2 * shape.kv_heads * bytes_.kv_head(shape.head_width)
     queries = sum(row.new for row in rows) * 2 * shape.heads * shape.head_width * bytes_.activation
     pairs = sum(row.pairs for row in rows)
     return Cost("attention", kv + queries, 4.0 * pairs * shape.heads * shape.head_width)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import kernels
-from kernels import Span, attention_triton, likeliest, linear_int4, linear_scaled, linear_triton
+from kernels import Span, attention_triton, likeliest, linear_int4, linear_scaled, linear_triton, narrow_cache
 from kernels.choose import Control, Controls
 from kernels.op import Case, normal
 
@@ -27,39 +27,53 @@ def prepare() -> None:
 
 
 def mend_interpreter() -> None:
-    """Mend two things in Triton's interpreter (3.7), which keeps bf16 as its bits in uint16.
+    """Mend three things in Triton's interpreter (3.7), which keeps bf16 and fp8 as their bits.
 
     - bf16: it multiplies the bits in `dot`, cuts them off in a cast from fp32, where hardware rounds to even,
       and takes integers for bits in a cast from them. Casts go through torch, and products through fp32.
+    - fp8: it loses the carry of a mantissa that rounds up. Casts go through torch.
     - rows of a product: numpy rounds a row by where it lies, a matrix instruction does not. With the rows
       taken one by one, differing bits can only come from our kernels.
     """
     import triton.language as tl
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, _convert_float
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
     cast = InterpreterBuilder.cast_impl
 
     def cast_with_bf16(builder, src, dst_type):
-        source, target = src.dtype.scalar, dst_type.scalar
-        if source == tl.bfloat16:
-            src = TensorHandle(widened(src.data), tl.float32)
+        target = dst_type.scalar
+        src = src if src.dtype.scalar != tl.bfloat16 else TensorHandle(widened(src.data), tl.float32)
         if target == tl.bfloat16:
             return TensorHandle(rounded(src.data.astype(np.float32)), tl.bfloat16)
         return src if src.dtype.scalar == target else cast(builder, src, dst_type)
+
+    def cast_with_e4m3(builder, src, dst_type, _mode):
+        fp8 = src.dtype.scalar == tl.float8e4nv
+        wide = of_e4m3(src.data) if fp8 else cast_with_bf16(builder, src, tl.float32).data
+        if dst_type.scalar == tl.float8e4nv:
+            return TensorHandle(to_e4m3(wide), tl.float8e4nv)
+        return cast_with_bf16(builder, TensorHandle(wide, tl.float32), dst_type)
+
+    InterpreterBuilder.cast_impl = cast_with_bf16
+    InterpreterBuilder.create_fp_to_fp = cast_with_e4m3
+    mend_dot()
+
+
+def mend_dot() -> None:
+    """Multiply the values that bits stand for, row by row."""
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
     def values(operand):
         kind = operand.dtype.scalar
         if kind == tl.bfloat16:
             return widened(operand.data)
-        if kind.is_fp8():
-            return _convert_float(operand.data, kind, tl.float16, None).view(np.float16)
-        return operand.data
+        return of_e4m3(operand.data) if kind.is_fp8() else operand.data
 
     def dot(_builder, a, b, d, _precision, _imprecise):
         rows = np.matmul(values(a)[:, None, :], values(b), dtype=d.data.dtype)[:, 0]
         return TensorHandle(rows + d.data, d.dtype.scalar)
 
-    InterpreterBuilder.cast_impl = cast_with_bf16
     InterpreterBuilder.create_dot = dot
 
 
@@ -72,6 +86,27 @@ def rounded(values: np.ndarray) -> np.ndarray:
     """fp32 -> bf16 in uint16, to nearest, ties to even."""
     narrow = torch.from_numpy(np.ascontiguousarray(values)).to(torch.bfloat16)
     return narrow.view(torch.int16).numpy().view(np.uint16)
+
+
+def of_e4m3(bits: np.ndarray) -> np.ndarray:
+    """e4m3 in uint8 -> fp32."""
+    return torch.from_numpy(np.ascontiguousarray(bits)).view(torch.float8_e4m3fn).float().numpy()
+
+
+def to_e4m3(values: np.ndarray) -> np.ndarray:
+    """fp32 -> e4m3 in uint8, to nearest, ties to even."""
+    narrow = torch.from_numpy(np.ascontiguousarray(values)).to(torch.float8_e4m3fn)
+    return narrow.view(torch.uint8).numpy()
+
+
+def cast_through_e4m3(values: np.ndarray) -> np.ndarray:
+    """fp32 -> e4m3 -> fp32 by the interpreter, as mended."""
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    builder = InterpreterBuilder()
+    narrow = builder.create_fp_to_fp(TensorHandle(values, tl.float32), tl.float8e4nv, None)
+    return builder.create_fp_to_fp(narrow, tl.float32, None).data
 
 
 def cast_through_triton(values: np.ndarray) -> np.ndarray:
@@ -117,11 +152,12 @@ def attended(
     dtype: torch.dtype,
     pages: Sequence[int] = (7, 2, 9, 0, 5),
     shift: int = 0,
+    narrow: torch.dtype | None = None,
 ) -> np.ndarray:
     """Attention for spans (start, count) of one sequence, in chunks of two pages: those of one row first.
 
     What no row may see is NaN: slots after the last position, and pages of nobody. shift: rows of strangers
-    before the spans', one each, left out of the result.
+    before the spans', one each, left out of the result. narrow: the dtype of a cache of codes.
     """
     source = torch.Generator().manual_seed(5)
     q = normal(source, dtype, LENGTH, 6, 40)
@@ -134,7 +170,10 @@ def attended(
     spans = [Span(0, 1, (11,))] * shift + [Span(start, count, tuple(pages)) for start, count in cuts]
     rows = torch.cat([q[:shift], *(q[start : start + count] for start, count in cuts)])
     attention_triton.CHUNK = 2 * PAGE
-    return array(attention_triton.attention_triton(rows, cache, spans, 40**-0.5)[shift:])
+    if narrow is None:
+        return array(attention_triton.attention_triton(rows, cache, spans, 40**-0.5)[shift:])
+    codes, steps = narrow_cache.narrow(cache, narrow)
+    return array(narrow_cache.attention_narrow_triton(rows, codes, steps, spans, 40**-0.5)[shift:])
 
 
 def multiplied(form: str, dtype: torch.dtype, first: int = 0, count: int = 140) -> np.ndarray:

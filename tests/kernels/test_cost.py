@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kernels import bench, cost, rms_norm, rope, swiglu
+from kernels import bench, cost, narrow_cache, rms_norm, rope, swiglu
 from kernels.cost import CHIPS, SHAPES, Bytes, Row
 
 ONE_B, EIGHT_B = SHAPES
@@ -57,6 +57,18 @@ def test_attention_reads_each_key_once_and_counts_the_pairs_of_the_causal_mask()
     queries = torch.zeros(4, 2 * ONE_B.heads * ONE_B.head_width, dtype=torch.bfloat16)
     assert attention.bytes_moved == size(keys, queries)
     assert attention.operations == 4 * (mask.sum() + 11) * ONE_B.heads * ONE_B.head_width
+
+
+def test_a_cache_of_eight_bits_is_read_and_written_with_its_steps():
+    cache, tokens = torch.zeros(1, 2, ONE_B.kv_heads, 16, ONE_B.head_width), 16
+    codes, steps = narrow_cache.narrow(cache, torch.int8)
+    narrow, wide = Bytes(kv=1), cost.attention((Row(1, 15),), ONE_B, BF16)
+    read = cost.attention((Row(1, 15),), ONE_B, narrow).bytes_moved
+    assert wide.bytes_moved - read == size(cache.bfloat16()) - size(codes, steps)
+    stored = cost.rope_store(tokens, ONE_B, narrow).bytes_moved
+    assert cost.rope_store(tokens, ONE_B, BF16).bytes_moved - stored == size(cache.bfloat16()) - size(
+        codes, steps
+    )
 
 
 def test_the_weights_of_the_two_shapes_weigh_what_the_published_models_do():

@@ -64,6 +64,13 @@ def test_the_mended_interpreter_rounds_to_bf16_as_torch_does(interpreter: Interp
     assert np.array_equal(got, torch.from_numpy(values).bfloat16().float().numpy())
 
 
+def test_the_mended_interpreter_rounds_to_e4m3_as_torch_does(interpreter: Interpreter):
+    values = np.random.default_rng(3).normal(0, 60, 40_000).astype(np.float32).clip(-448, 448)
+    values = np.concatenate((values, values / 4096, [0.0, -0.0, 448.0, 2**-9, 2**-10])).astype(np.float32)
+    got = interpreter(child.cast_through_e4m3, values)
+    assert np.array_equal(got, torch.from_numpy(values).to(torch.float8_e4m3fn).float().numpy())
+
+
 @pytest.mark.parametrize(("op", "name", "dtype"), CASES)
 def test_a_kernel_agrees_with_its_specification(
     interpreter: Interpreter, op: Op, name: str, dtype: torch.dtype
@@ -77,8 +84,23 @@ def test_a_kernel_agrees_with_its_specification(
     if op.name == "rope_store":  # the cache is written too, and nothing beside its slots
         assert worst(left[3], inputs[3]) <= tolerance(op, child.case_of(op.name, name), dtype)
         assert np.array_equal(left[3] == 0, child.array(inputs[3]) == 0)
+    if op.name == "norm_rope_store":
+        assert worst(left[3], inputs[3]) <= tolerance(op, child.case_of(op.name, name), dtype)
+    if op.name == "rope_store_narrow":  # codes and steps; a step of a code is a step of the dtype
+        assert_same_cache(left[3], left[4], inputs[3], inputs[4], dtype)
     if op.name == "add_rms_norm":  # the sum stands in the residual's place
         assert np.array_equal(left[1], child.array(inputs[1]))
+
+
+def assert_same_cache(
+    codes: np.ndarray, steps: np.ndarray, cache: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype
+) -> None:
+    """A value that differs by its last rounding may fall on the other side of a code's: rarely, and by one code."""
+    assert worst(steps, scales) <= torch.finfo(dtype).eps
+    assert np.array_equal(steps == 0, scales.numpy() == 0)
+    got, expected = (each.view(np.int8).astype(int) for each in (codes, child.array(cache)))
+    assert (got != expected).mean() <= 0.001
+    assert abs(got - expected).max(initial=0) <= 1
 
 
 @pytest.mark.parametrize(
@@ -91,24 +113,32 @@ def test_a_kernel_rounds_where_its_specification_does(interpreter: Interpreter, 
     assert (got != expected).mean() < 0.001
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("dtype", "narrow"),
+    [
+        *((dtype, None) for dtype in DTYPES),
+        (torch.float16, torch.int8),
+        (torch.bfloat16, torch.float8_e4m3fn),
+    ],
+)
 def test_a_row_of_attention_has_the_same_bits_however_it_is_computed(
-    interpreter: Interpreter, dtype: torch.dtype
+    interpreter: Interpreter, dtype: torch.dtype, narrow: torch.dtype | None
 ):
     """Decoded alone or in company, prefilled whole or in chunks: the order of its sums is the same."""
-    whole = interpreter(child.attended, [(0, LENGTH)], dtype)
+    pages = (7, 2, 9, 0, 5)
+    whole = interpreter(child.attended, [(0, LENGTH)], dtype, pages, 0, narrow)
     assert np.isfinite(whole).all()
     positions = (0, 15, 16, 31, 32, 33, 63, 64, LENGTH - 1)
-    together = interpreter(child.attended, [(position, 1) for position in positions], dtype)
+    together = interpreter(child.attended, [(position, 1) for position in positions], dtype, pages, 0, narrow)
     assert np.array_equal(together, whole[list(positions)])
     for position in (32, LENGTH - 1):
-        alone = interpreter(child.attended, [(position, 1)], dtype, (7, 2, 9, 0, 5), 2)
+        alone = interpreter(child.attended, [(position, 1)], dtype, pages, 2, narrow)
         assert np.array_equal(alone, whole[[position]])
     for size in (2, 31, 33):
         cuts = [(start, min(size, LENGTH - start)) for start in range(0, LENGTH, size)]
         cuts.sort(key=lambda cut: cut[1] > 1)
         rows = [row for start, count in cuts for row in range(start, start + count)]
-        assert np.array_equal(interpreter(child.attended, cuts, dtype), whole[rows])
+        assert np.array_equal(interpreter(child.attended, cuts, dtype, pages, 0, narrow), whole[rows])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import kernels
-from kernels import _triton, attention_triton, rms_norm, rope, sample, swiglu
+from kernels import _triton, attention_triton, narrow_cache, rms_norm, rope, sample, swiglu
 from kernels.attention import Span
 from tests.tidy.tree import ROOT
 
@@ -34,7 +34,7 @@ def test_nothing_to_do_is_not_launched(monkeypatch: pytest.MonkeyPatch):
 
 X, CACHE = torch.zeros(4, 64), torch.zeros(3, 2, 2, 16, 64)
 QKV, ANGLES, PLACES = torch.zeros(4, 8, 64), torch.zeros(4, 1, 64), torch.zeros(4, dtype=torch.int64)
-SPANS = (Span(0, 1, (1,)),)
+STEPS, SPANS = torch.zeros(3, 2, 2, 16), (Span(0, 1, (1,)),)
 REFUSED = {
     "a weight of another width": (rms_norm.rms_norm_triton, (X, torch.ones(63), 1e-5), "`weight` is"),
     "a weight of another dtype": (rms_norm.rms_norm_triton, (X, torch.ones(64).half(), 1e-5), "`weight` is"),
@@ -51,6 +51,16 @@ REFUSED = {
         rope.rope_store_triton, (QKV, ANGLES, ANGLES, CACHE.half(), PLACES, PLACES), "`cache` is"),
     "angles in half precision": (
         rope.rope_store_triton, (QKV, ANGLES, ANGLES.half(), CACHE, PLACES, PLACES), "`sin` is"),
+    "norms of fewer lanes": (
+        rope.norm_rope_store_triton, (QKV, ANGLES, ANGLES, CACHE, PLACES, PLACES, QKV[0, :5], 1e-6), "`norms` is"),
+    "steps in half precision": (
+        narrow_cache.rope_store_narrow_triton,
+        (QKV, ANGLES, ANGLES, CACHE.to(torch.int8), STEPS.half(), PLACES, PLACES), "`scales` is"),
+    "a cache of codes that is none": (
+        narrow_cache.attention_narrow_triton, (QKV[:1, :4], CACHE, STEPS, SPANS, 1.0), "`cache` is"),
+    "steps of other pages": (
+        narrow_cache.attention_narrow_triton,
+        (QKV[:1, :4], CACHE.to(torch.int8), STEPS[:2], SPANS, 1.0), "`scales` is"),
     "keys of 32 bits": (sample.gumbel_triton, (PLACES.int(), 5), "`keys` is"),
     "more rows than were planned": (
         attention_triton.attention_triton, (QKV[:2, :4], CACHE, SPANS, 1.0), r"must be \[1, 4, 64\]"),
