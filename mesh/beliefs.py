@@ -432,8 +432,10 @@ class Beliefs:
 
     def _doubt(self, now: Now, suspect: Member, accusers: tuple[str, ...]) -> None:
         """Accused is who is alive here: we look for ourselves, and pass it on if no answer comes in time."""
-        self._apply(now, attrs.evolve(suspect, liveness=Liveness.ALIVE))
         row = self.live_peer(suspect.node)
+        if row is None or row.identity != suspect.identity:
+            self._apply(now, attrs.evolve(suspect, liveness=Liveness.ALIVE))
+            row = self.live_peer(suspect.node)
         if row is None or row.identity != suspect.identity:  # there was no room for it
             return
         if self._me in accusers:

@@ -87,6 +87,8 @@ class Cases:
             self._open(now, suspect, accusers)
             return True
         ours = case.ours or self._me in accusers
+        if ours == case.ours and case.names(accusers):
+            return False
         confirmed = attrs.evolve(case.confirmed_by(accusers), ours=ours)
         if confirmed == case:
             return False

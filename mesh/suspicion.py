@@ -56,6 +56,10 @@ class Suspicion:
         confirmations = max(0, len(self.accusers) - 1)
         return self.started_at + suspicion_timeout_s(self.min_s, self.max_s, confirmations, self.expected)
 
+    def names(self, accusers: Iterable[str]) -> bool:
+        """Whether each of them is among the accusers, so that they add nothing."""
+        return all(node in self.accusers for node in accusers)
+
     def confirmed_by(self, accusers: Iterable[str]) -> "Suspicion":
         """The case with these accusers too; equal to this one when they add nothing."""
         known = dict.fromkeys((*self.accusers, *accusers))
