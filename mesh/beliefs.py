@@ -423,7 +423,8 @@ class Beliefs:
     def _accuse(self, now: Now, suspect: Member, accusers: tuple[str, ...]) -> None:
         """Take an accusation, ours or another's: open a case, or confirm the one that is open."""
         needed = witnesses_needed(self._options, self._members.live)
-        if needed and self._is_news(suspect):
+        row = self._members.get(suspect.node)
+        if needed and (row is None or supersedes(suspect, row)):
             self._doubt(now, suspect, accusers)
         elif not needed and self._apply(now, suspect, accusers):
             return
@@ -456,11 +457,6 @@ class Beliefs:
             row = self._members.get(node)
             assert row is not None, "rounds end with their life"
             self._voice.spread(now, attrs.evolve(row, liveness=Liveness.SUSPECT), DOUBT_SENDS)
-
-    def _is_news(self, suspect: Member) -> bool:
-        """Whether an accusation is of somebody whom our table does not hold for suspect, or worse."""
-        row = self._members.get(suspect.node)
-        return row is None or supersedes(suspect, row)
 
     def _is_doubt(self, node: str) -> bool:
         """Whether the subject of an open case is alive in the table: not enough have seen it fail."""
