@@ -73,6 +73,13 @@ class Stream:
         return self._flight.moves + self._flight.crashes
 
     @property
+    def policy_changed(self) -> bool:
+        """Whether another numerical policy computes it than the one that began: its words may differ from those
+        of an undisturbed run.
+        """
+        return self._flight.policy_changed
+
+    @property
     def finish(self) -> Finish | None:
         """How it ended; None before `chunks()` has returned ()."""
         return self._flight.finish

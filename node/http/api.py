@@ -139,7 +139,8 @@ async def gather(stream: Stream, index: int, ask: Ask, events: Events) -> Choice
     while chunks := await stream.chunks():
         log += chunks
     text = echo + "".join(chunk.text for chunk in log)
-    choice = Choice(index, text, stream.finish, tuple(log), stream.worker, stream.moves, len(echo))
+    told = stream.worker, stream.moves, len(echo), stream.policy_changed
+    choice = Choice(index, text, stream.finish, tuple(log), *told)
     if reader is None:
         return choice
     told = [*reader.feed(text), *reader.finish()]
@@ -217,7 +218,7 @@ class Teller:
 def said_of(stream: Stream, chunk: Chunk | None = None) -> str:
     """Write who serves a stream now, and how many tokens have been told with this chunk."""
     tokens = chunk.position + len(chunk.ids) if chunk else stream.delivered
-    return openai.extension(stream.worker, stream.moves, tokens)
+    return openai.extension(stream.worker, stream.moves, tokens, stream.policy_changed)
 
 
 async def usage_of(ask: Ask, streams: list[Stream]) -> openai.Usage:

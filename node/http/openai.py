@@ -219,9 +219,10 @@ def message_of(events: list[ToolEvent], ids: list[str]) -> dict[str, Any]:
     return {**message, "tool_calls": calls} if calls else message
 
 
-def extension(worker: str, moves: int, tokens: int) -> str:
+def extension(worker: str, moves: int, tokens: int, policy_changed: bool = False) -> str:
     """Write what only Inferno says of a choice: who serves it, how often it has moved, tokens so far."""
-    return f'{{"worker":{encode(worker)},"moves":{moves},"tokens":{tokens}}}'
+    changed = ',"policy_changed":true' if policy_changed else ""
+    return f'{{"worker":{encode(worker)},"moves":{moves},"tokens":{tokens}{changed}}}'
 
 
 def error_event(document: dict[str, Any]) -> bytes:
@@ -244,6 +245,7 @@ class Choice:
     moves: int
     echoed: int = 0
     """Characters of `text` that are the prompt's."""
+    policy_changed: bool = False
     message: dict[str, Any] | None = None
     """The message, if the answer may call tools."""
     called: bool = False
@@ -266,6 +268,8 @@ def choice_document(form: Form, choice: Choice, logprobs: bool) -> dict[str, Any
 def answer(events: Events, choices: tuple[Choice, ...], usage: Usage) -> bytes:
     """Write a complete answer; `events` holds what it has in common with a stream."""
     form = events.form
+    changed = {"policy_changed": True} if any(choice.policy_changed for choice in choices) else {}
+    moves = sum(choice.moves for choice in choices)
     document = {
         "id": f"{form.prefix}{events.flight:016x}",
         "object": form.answer,
@@ -274,6 +278,6 @@ def answer(events: Events, choices: tuple[Choice, ...], usage: Usage) -> bytes:
         "system_fingerprint": fingerprint(events.digest),
         "choices": [choice_document(form, choice, events.logprobs) for choice in choices],
         "usage": usage.document(),
-        "inferno": {"worker": choices[0].worker, "moves": sum(choice.moves for choice in choices)},
+        "inferno": {"worker": choices[0].worker, "moves": moves, **changed},
     }
     return encode(document).encode()

@@ -28,6 +28,8 @@ class FakeGateway:
     is_ready: bool = True
     script: Callable[["FakeGateway", Flight], Any] | None = None
     """What is done with each flight; `FakeGateway.serve` if None."""
+    policies: dict[str, str] = attrs.Factory(dict)
+    """Numerical policy of a worker, if it is not that of most."""
     submitted: list[Attempt] = attrs.Factory(list)
     closed: list[int] = attrs.Factory(list)
     open: dict[int, Flight] = attrs.Factory(dict)
@@ -147,7 +149,10 @@ class FakeGateway:
         flight.open(worker, 0)
         prompt = flight.request.prompt[0]
         flight.accept(
-            flight.attempt, Accept(len(prompt.ids) or len(prompt.text.split()), 1, DIGEST, "p", worker)
+            flight.attempt,
+            Accept(
+                len(prompt.ids) or len(prompt.text.split()), 1, DIGEST, self.policies.get(worker, "p"), worker
+            ),
         )
         self.wake(flight)
 

@@ -244,6 +244,17 @@ async def test_a_move_is_told(autojump_clock: Clock, client: Client):
     assert "".join(event["choices"][0]["text"] for event in events) == "".join(TEXT) * 3 + TEXT[0]
 
 
+async def test_a_move_to_another_numerical_policy_is_told(autojump_clock: Clock, client: Client):
+    client.gateway.policies["node-c"] = "another device"
+    body = {**ASK, "max_tokens": 22}
+    events = (await client.ask("/v1/completions", {**body, "stream": True})).events[:-1]
+    told = [event["inferno"].get("policy_changed", False) for event in events]
+    assert told == [False] * 20 + [True] * 3
+    assert (await client.ask("/v1/completions", body)).json["inferno"]["policy_changed"] is True
+    del client.gateway.policies["node-c"]
+    assert "policy_changed" not in (await client.ask("/v1/completions", body)).json["inferno"]
+
+
 # -- failures --------------------------------------------------------------------------------------
 
 
