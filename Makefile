@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install $(shell test -t 2 || echo --quiet --quiet)
 
-.PHONY: help run demo sim bench bench-engine bench-mesh test browser lint docs lock clean
+.PHONY: help run demo sim bench bench-engine bench-mesh gpu test browser lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -32,6 +32,9 @@ bench-mesh: $(VENV)/test.stamp ## membership beside serf's, with real processes 
 
 bench-engine: $(VENV)/test.stamp ## the engine beside llama.cpp and transformers on this processor (npm; ARGS=--quick)
 	@$(PY) -m tests.bench.engine $(ARGS)
+
+gpu: $(VENV)/test.stamp ## prove and measure the GPU path on this machine's GPU; ten minutes, writes reports/gpu.json
+	@$(PY) -m tests.bench.gpu $(ARGS)
 
 test: $(VENV)/test.stamp browser ## run all tests (ARGS="-m 'not slow'" for the quick ones)
 	@$(PY) -m pytest -q $(ARGS)

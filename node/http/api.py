@@ -139,8 +139,8 @@ async def gather(stream: Stream, index: int, ask: Ask, events: Events) -> Choice
     while chunks := await stream.chunks():
         log += chunks
     text = echo + "".join(chunk.text for chunk in log)
-    told = stream.worker, stream.moves, len(echo), stream.policy_changed
-    choice = Choice(index, text, stream.finish, tuple(log), *told)
+    served = stream.worker, stream.moves, len(echo), stream.policy_changed
+    choice = Choice(index, text, stream.finish, tuple(log), *served)
     if reader is None:
         return choice
     told = [*reader.feed(text), *reader.finish()]
