@@ -67,7 +67,12 @@ def _fp32(value: float) -> float:
 
 def gumbel(keys: Tensor, vocabulary: int) -> Tensor:
     """Standard Gumbel noise for keys: [rows] int64 -> [rows, vocabulary] fp32; each row by itself."""
-    h = torch.arange(vocabulary).mul_(_signed(GOLDEN)) + keys.unsqueeze(-1)
+    return gumbel_at(keys.unsqueeze(-1), torch.arange(vocabulary))
+
+
+def gumbel_at(key: Tensor | int, ids: Tensor) -> Tensor:
+    """The noise of some tokens only. ids: [n] int64, key: one, or a tensor that broadcasts -> fp32."""
+    h = ids * _signed(GOLDEN) + key
     for factor in MIX:
         h ^= _shifted(h)
         h *= _signed(factor)

@@ -17,11 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.sample import draw_key
+from kernels.sample import draw_key, gumbel_at
 from node.engine.plan import NotFinite, Row, Sampled, Sampling
 
 Gumbel = Callable[[Tensor, int], Tensor]
 
+CANDIDATES = (1024, 16384)
+"""Likeliest tokens that are ranked first, before it is known whether all are needed."""
+CLOSE = 1e-9
+"""Sums of probabilities nearer to a bound than this are not trusted to their order."""
 TEMPERATURE_MIN = 1e-5
 """Below it is greedy, as in vLLM (`_SAMPLING_EPS`): divided by less, scores leave the range of fp32."""
 
@@ -36,10 +40,25 @@ def sample(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> tuple[Sampled
     for index, row in enumerate(rows):
         if shapes(row):
             shape_logits(logits[index], row)
-    scores = _draw_scores(logits, rows, gumbel)
-    best, ids = scores.max(-1)  # the first of equal ones
-    chosen = zip(rows, ids.tolist(), best.tolist(), reports, strict=True)
-    return tuple(_sampled(row, token, score, report) for row, token, score, report in chosen)
+    best, ids = _draw_scores(logits, rows, gumbel).max(-1)  # the first of equal ones
+    chosen = list(zip(ids.tolist(), best.tolist(), strict=True))
+    for index, row in enumerate(rows):
+        if row.sampling.temperature >= TEMPERATURE_MIN and filters(row.sampling):
+            chosen[index] = _draw_survivor(logits[index] / torch.tensor(row.sampling.temperature), row)
+    found = zip(rows, chosen, reports, strict=True)
+    return tuple(_sampled(row, token, score, report) for row, (token, score), report in found)
+
+
+def _draw_survivor(scores: Tensor, row: Row) -> tuple[int, float]:
+    """The drawn token of a row with filters, and its score with noise. scores: [vocabulary] after temperature."""
+    ids = survivors(scores, row.sampling).sort().values  # the lowest id first among equals
+    noise = gumbel_at(_key(row), ids)
+    best, place = (scores[ids] + noise).max(-1)
+    return int(ids[place]), float(best)
+
+
+def _key(row: Row) -> int:
+    return draw_key(row.sampling.seed, row.start + len(row.ids))
 
 
 def shape_logits(logits: Tensor, row: Row) -> None:
@@ -64,19 +83,57 @@ def shape_logits(logits: Tensor, row: Row) -> None:
 
 def filter_scores(scores: Tensor, sampling: Sampling) -> Tensor:
     """Scores [vocabulary] fp32 after temperature -> the same with the cut tokens at minus infinity."""
+    kept = survivors(scores, sampling)
+    return torch.full_like(scores, -torch.inf).index_put_((kept,), scores[kept])
+
+
+def survivors(scores: Tensor, sampling: Sampling) -> Tensor:
+    """Ids [n] int64 of the tokens that the filters leave of scores [vocabulary] fp32 after temperature."""
     order: Tensor | None = None
     if 0 < sampling.top_k < len(scores):
-        order = _ranked(scores)[: sampling.top_k]
+        order = ranked(scores, sampling.top_k)
     if sampling.top_p < 1.0:
-        order = _ranked(scores) if order is None else order
-        mass = torch.softmax(scores[order].double(), -1).cumsum(-1)
-        order = order[: int((mass < sampling.top_p).sum()) + 1]
-    if order is not None:
-        scores = torch.full_like(scores, -torch.inf).index_put_((order,), scores[order])
+        order = (
+            _nucleus(scores, sampling.top_p)
+            if order is None
+            else _reaching(scores[order], order, sampling.top_p)
+        )
     if sampling.min_p > 0.0:
         floor = scores.max() + math.log(sampling.min_p)
-        scores = scores.masked_fill(scores < floor, -torch.inf)
-    return scores if sampling.typical_p >= 1.0 else _typical(scores, sampling.typical_p)
+        order = (scores >= floor).nonzero().squeeze(-1) if order is None else order[scores[order] >= floor]
+    if sampling.typical_p < 1.0:
+        left = (
+            scores
+            if order is None
+            else torch.full_like(scores, -torch.inf).index_put_((order,), scores[order])
+        )
+        return _typical(left, sampling.typical_p)
+    return torch.arange(len(scores)) if order is None else order
+
+
+def _reaching(scores: Tensor, order: Tensor, mass: float) -> Tensor:
+    """The first of ranked tokens that together have `mass` of all of them."""
+    reached = torch.softmax(scores.double(), -1).cumsum(-1)
+    return order[: int((reached < mass).sum()) + 1]
+
+
+def _nucleus(scores: Tensor, mass: float) -> Tensor:
+    """The likeliest tokens that reach `mass`, ranked. Sorts the likeliest `CANDIDATES` only, if that decides it.
+
+    A sum in another order than the whole sort's differs by rounding, at most 1e-11 here: where a partial sum is
+    nearer than `CLOSE` to `mass`, or the candidates do not reach it, all are sorted.
+    """
+    weights = (scores.double() - scores.max().double()).exp_()
+    whole = weights.sum()
+    for count in CANDIDATES:
+        if count >= len(scores):
+            break
+        order = ranked(scores, count)
+        reached = (weights[order] / whole).cumsum(-1)
+        if float(reached[-1]) > mass and float((reached - mass).abs().min()) > CLOSE:
+            return order[: int((reached < mass).sum()) + 1]
+    order = ranked(scores)
+    return _reaching(scores[order], order, mass)
 
 
 def _typical(scores: Tensor, mass: float) -> Tensor:
@@ -88,14 +145,19 @@ def _typical(scores: Tensor, mass: float) -> Tensor:
     weights = logs.exp()
     entropy = -(weights * logs).nan_to_num().sum()
     order = (logs + entropy).abs().sort(stable=True).indices
-    count = int((weights[order].cumsum(-1) < mass).sum()) + 1
-    kept = order[:count]
-    return torch.full_like(scores, -torch.inf).index_put_((kept,), scores[kept])
+    return order[: int((weights[order].cumsum(-1) < mass).sum()) + 1]
 
 
-def _ranked(scores: Tensor) -> Tensor:
-    """Token ids from the highest score down, the lower id first among equals."""
-    return scores.sort(descending=True, stable=True).indices
+def ranked(scores: Tensor, count: int = 0) -> Tensor:
+    """Ids of the `count` highest of scores [n] (0: all) from the highest down, the lower id first among equals.
+
+    Sorts no more than those at least as high as the last of them.
+    """
+    if not 0 < count < len(scores) or bool(scores.isnan().any()):
+        return scores.sort(descending=True, stable=True).indices[: count or len(scores)]
+    last = scores.topk(count, sorted=False).values.min()
+    likeliest = (scores >= last).nonzero().squeeze(-1)
+    return likeliest[scores[likeliest].sort(descending=True, stable=True).indices[:count]]
 
 
 def shapes(row: Row) -> bool:
@@ -111,17 +173,17 @@ def filters(sampling: Sampling) -> bool:
 
 
 def _draw_scores(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> Tensor:
-    """What the chosen token must maximise: logits if greedy, else filtered scores plus noise."""
-    drawn = [index for index, row in enumerate(rows) if row.sampling.temperature >= TEMPERATURE_MIN]
+    """What the chosen token must maximise: logits if greedy, else scores plus noise. Rows with filters are left."""
+    drawn = [
+        index
+        for index, row in enumerate(rows)
+        if row.sampling.temperature >= TEMPERATURE_MIN and not filters(row.sampling)
+    ]
     if not drawn:
         return logits
-    keys = [draw_key(rows[i].sampling.seed, rows[i].start + len(rows[i].ids)) for i in drawn]
     temperatures = torch.tensor([[rows[i].sampling.temperature] for i in drawn], dtype=torch.float32)
-    scores = logits[drawn] / temperatures
-    for place, index in enumerate(drawn):
-        if filters(rows[index].sampling):
-            scores[place] = filter_scores(scores[place], rows[index].sampling)
-    logits[drawn] = scores + gumbel(torch.tensor(keys), logits.shape[-1])
+    keys = torch.tensor([_key(rows[i]) for i in drawn])
+    logits[drawn] = logits[drawn] / temperatures + gumbel(keys, logits.shape[-1])
     return logits
 
 
@@ -137,7 +199,9 @@ def _report(logits: Tensor, sampling: Sampling) -> _Report | None:
     if sampling.logprobs is None:
         return None
     logprobs = torch.log_softmax(logits, -1)
-    ids = _ranked(logprobs)[: sampling.logprobs]
+    ids = (
+        ranked(logprobs, sampling.logprobs) if sampling.logprobs else logprobs.new_empty(0, dtype=torch.int64)
+    )
     return _Report(logprobs, tuple(zip(ids.tolist(), logprobs[ids].tolist(), strict=True)))
 
 

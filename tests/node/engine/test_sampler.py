@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.sample import gumbel
+from kernels.sample import draw_key, gumbel, gumbel_at
+from node.engine import sampler
 from node.engine.plan import NotFinite, Row, Sampled, Sampling
 from node.engine.sampler import filter_scores, sample, shape_logits
 
@@ -188,3 +189,63 @@ def test_logits_that_are_no_numbers_name_the_sequence(temperature: float):
     sampling = Sampling(seed=0, temperature=temperature)
     with pytest.raises(NotFinite, match="sequence 1"):
         draw(logits, row(sampling), row(sampling))
+
+
+def plain_sample(logits: torch.Tensor, one: Row) -> int:
+    """The same draw by sorting the whole vocabulary and adding noise to all of it: what `sample` must equal."""
+    sampling = one.sampling
+    scores = (logits.unsqueeze(0) / torch.tensor([[sampling.temperature]], dtype=torch.float32))[0]
+    order = scores.sort(descending=True, stable=True).indices
+    if 0 < sampling.top_k < len(scores):
+        order = order[: sampling.top_k]
+    if sampling.top_p < 1.0:
+        mass = torch.softmax(scores[order].double(), -1).cumsum(-1)
+        order = order[: int((mass < sampling.top_p).sum()) + 1]
+    left = torch.full_like(scores, -torch.inf).index_put_((order,), scores[order])
+    if sampling.min_p > 0.0:
+        left = left.masked_fill(left < left.max() + math.log(sampling.min_p), -torch.inf)
+    noise = gumbel(torch.tensor([draw_key(sampling.seed, one.start + len(one.ids))]), len(scores))[0]
+    return int((left + noise).argmax())
+
+
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([3, 320, 1024, 1025, 20_000]),
+    st.sampled_from([0.0, 0.05, 1.0, 8.0]),
+    st.booleans(),
+    st.sampled_from([0, 1, 2, 50, 1024, 2000]),
+    st.sampled_from([0.01, 0.25, 0.5, 0.9, 0.999, 1.0]),
+    st.sampled_from([0.0, 0.1]),
+)
+def test_ranking_the_likeliest_first_draws_what_sorting_all_would(
+    seed: int, vocabulary: int, spread: float, ties: bool, top_k: int, top_p: float, min_p: float
+):
+    logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(seed)) * spread
+    if ties:
+        logits = logits.round()
+    sampling = Sampling(seed=seed, temperature=0.7, top_k=top_k, top_p=top_p, min_p=min_p)
+    asked = row(sampling)
+    assert draw(logits.unsqueeze(0), asked)[0].id == plain_sample(logits, asked)
+
+
+def test_a_bound_within_rounding_sorts_all(monkeypatch: pytest.MonkeyPatch):
+    """With every token as likely as the next, partial sums lie on the bound; without the fallback they decide."""
+    asked: list[int] = []
+    honest = sampler.ranked
+
+    def watched(scores: torch.Tensor, count: int = 0) -> torch.Tensor:
+        asked.append(count)
+        return honest(scores, count)
+
+    monkeypatch.setattr(sampler, "ranked", watched)
+    sampler.survivors(torch.zeros(4096), Sampling(seed=0, top_p=0.125))
+    assert asked == [1024, 0]
+    asked.clear()
+    sampler.survivors(torch.arange(4096.0), Sampling(seed=0, top_p=0.9))
+    assert asked == [1024]
+
+
+@given(st.integers(-(2**62), 2**62), st.lists(st.integers(0, 200_000), min_size=1, max_size=40))
+def test_the_noise_of_some_tokens_is_that_of_all(key: int, ids: list[int]):
+    some = gumbel_at(key, torch.tensor(ids))
+    assert torch.equal(some, gumbel(torch.tensor([key]), 200_001)[0, ids])
