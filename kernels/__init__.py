@@ -30,7 +30,8 @@ from kernels import (
     sample,
     swiglu,
 )
-from kernels.attention import Geometry, Span
+from kernels.attention import EVERYTHING, Geometry
+from kernels.attention import Span as Span
 from kernels.native import Native
 from kernels.op import Op
 
@@ -81,8 +82,9 @@ class Kernels:
     """What else decides bits, for the numerical policy."""
     pack_linear: Callable[..., Linear]
     """(weight [n, k], bias [n] or None), both of `dtype` -> a linear."""
-    plan_attention: Callable[[Sequence[Span]], object]
-    """Cut one step's rows for `attend`; spans of one row stand first."""
+    plan_attention: Callable[..., object]
+    """(spans, look=EVERYTHING): cut one step's rows for `attend`, for all layers that look alike; spans of one
+    row stand first."""
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor]
     rope_store: Callable[..., Tensor]
@@ -182,7 +184,7 @@ def _probed(geometry: Geometry, weights: str) -> Kernels:
         exact=exact,
         declared={"slice_width": cut, "attention": declared},
         pack_linear=pack,
-        plan_attention=partial(attention.plan_attention, geometry=plan),
+        plan_attention=lambda spans, look=EVERYTHING: attention.plan_attention(spans, plan, look),
         rms_norm=rms_norm.rms_norm,
         add_rms_norm=rms_norm.add_rms_norm,
         rope_store=rope.rope_store,

@@ -59,6 +59,7 @@ class Batch:
     """[items]"""
     blind: Tensor | None
     """[items, 1, folded rows]: rows that see no key of their item's chunk; none if there are none."""
+    look: "Look"
 
 
 @attrs.frozen(eq=False)
@@ -99,7 +100,7 @@ class Geometry:
 
 @attrs.frozen(eq=False)
 class Look:
-    """How a layer looks back, beside causally. The CPU's path looks at everything, so far."""
+    """How a layer looks back, beside causally. torch's CPU operator has no cap: the compiled kernels have."""
 
     window: int = 0
     """Only so many latest positions are seen, the row's own included (Mistral); 0 is all."""
@@ -144,17 +145,22 @@ def _weights(scores: Tensor, start: int, look: Look) -> Tensor:
     return torch.cat((scores, sinks), -1).softmax(-1)[..., :keys]
 
 
-def plan_attention(spans: Sequence[Span], geometry: Geometry) -> tuple[Batch, ...]:
-    """Cut a step into batches, once for all layers. Spans of one row must stand before all others."""
+def plan_attention(spans: Sequence[Span], geometry: Geometry, look: Look = EVERYTHING) -> tuple[Batch, ...]:
+    """Cut a step into batches, once for all layers that look alike. Spans of one row must stand before all others.
+
+    ValueError for a look with a cap, which this path does not have.
+    """
+    if look.cap:
+        raise ValueError("torch's attention on a CPU has no cap on scores: it needs the compiled kernels")
     decode = [span for span in spans if span.count == 1]
     assert all(span.count == 1 for span in spans[: len(decode)]), "decode rows stand first"
     batches, first = [], 0
     if decode:
-        batches.append(_batch(decode, first, geometry))
+        batches.append(_batch(decode, first, geometry, look))
         first = len(decode)
     for span in spans[len(decode) :]:
         for piece in _cut(span, geometry):
-            batches.append(_batch([piece], first, geometry))
+            batches.append(_batch([piece], first, geometry, look))
             first += piece.count
     return tuple(batches)
 
@@ -168,16 +174,17 @@ def _cut(span: Span, geometry: Geometry) -> list[Span]:
     return [Span(start, min(most, end - start), span.pages) for start in starts]
 
 
-def _batch(spans: Sequence[Span], first: int, geometry: Geometry) -> Batch:
+def _batch(spans: Sequence[Span], first: int, geometry: Geometry, look: Look) -> Batch:
     block, tokens = geometry.block, spans[0].count
     depths = [(span.start + tokens - 1) // block + 1 for span in spans]
-    items = [(s, c) for s, depth in enumerate(depths) for c in range(depth)]
+    oldest = [max(0, span.start - look.window + 1) // block if look.window else 0 for span in spans]
+    items = [(s, c) for s, depth in enumerate(depths) for c in range(oldest[s], depth)]
     sequence, chunk = torch.tensor(items).T
     positions = torch.tensor([span.start for span in spans]).unsqueeze(-1) + torch.arange(tokens)
     latest = positions[sequence] - chunk.unsqueeze(-1) * block  # [items, tokens]: last slot that a row sees
-    mask = _mask(latest, geometry)
+    mask = _mask(latest, geometry, look)
     pages = [spans[s].pages[c] for s, c in items]
-    blind = mask[..., :1] < 0  # slot 0 is the last to disappear
+    blind = (mask < 0).all(-1)
     return Batch(
         first=first,
         sequences=len(spans),
@@ -186,17 +193,20 @@ def _batch(spans: Sequence[Span], first: int, geometry: Geometry) -> Batch:
         parts=_parts(pages, sequence, mask, geometry),
         sequence=sequence,
         chunk=chunk,
-        blind=blind.squeeze(-1) if tokens > 1 and max(depths) > 1 else None,
+        blind=blind if tokens > 1 and max(depths) > 1 else None,
+        look=look,
     )
 
 
-def _mask(latest: Tensor, geometry: Geometry) -> Tensor:
+def _mask(latest: Tensor, geometry: Geometry, look: Look) -> Tensor:
     """[items, 1, folded rows, block] from latest: [items, tokens]. The filling rows see everything."""
     items, tokens = latest.shape
     rows = tokens * geometry.group
     filled = -(-rows // geometry.rows_multiple) * geometry.rows_multiple
     mask = torch.zeros(items, 1, filled, geometry.block, dtype=geometry.dtype)
     unseen = torch.arange(geometry.block) > latest.unsqueeze(-1)
+    if look.window:
+        unseen |= torch.arange(geometry.block) <= latest.unsqueeze(-1) - look.window
     mask[:, 0, :rows].masked_fill_(unseen.repeat_interleave(geometry.group, dim=1), -torch.inf)
     return mask
 
@@ -234,7 +244,7 @@ def _attend(q: Tensor, cache: Tensor, batch: Batch, scale: float) -> Tensor:
         folded = F.pad(folded, (0, 0, 0, filled - rows))
     results = [_partial(folded, cache, batch, part, scale) for part in batch.parts]
     o, level = results[0] if len(results) == 1 else map(torch.cat, zip(*results, strict=True))
-    if batch.depth > 1:
+    if batch.depth > 1 or batch.look.sinks is not None:
         o = _merge(o, level, batch).to(q.dtype)
     o = o[:, :, :rows].view(batch.sequences, kv_heads, batch.tokens, heads // kv_heads, width)
     return o.transpose(1, 2).reshape(-1, heads, width)
@@ -267,7 +277,11 @@ def _merge(o: Tensor, level: Tensor, batch: Batch) -> Tensor:
     where = (batch.chunk, batch.sequence)
     levels = level.new_full((batch.depth, batch.sequences, *level.shape[1:]), -torch.inf)
     levels.index_put_(where, level)
-    weights = (levels - levels.amax(0)).exp_().unsqueeze_(-1)
+    most = levels.amax(0)
+    sinks = _sinks(batch.look.sinks, level) if batch.look.sinks is not None else None
+    if sinks is not None:
+        most = torch.maximum(most, sinks)
+    weights = (levels - most).exp_().unsqueeze_(-1)
     weighed = torch.zeros((batch.depth, batch.sequences, *o.shape[1:]), dtype=torch.float32)
     weighed.index_put_(where, o.float())
     weighed.mul_(weights)
@@ -275,14 +289,25 @@ def _merge(o: Tensor, level: Tensor, batch: Batch) -> Tensor:
     for chunk in range(1, batch.depth):
         total = total + weighed[chunk]
         weight = weight + weights[chunk]
+    if sinks is not None:
+        weight = weight + (sinks - most).exp_().unsqueeze_(-1)
     return total / weight
 
 
-def attention(q: Tensor, cache: Tensor, spans: Sequence[Span], scale: float) -> Tensor:
+def _sinks(sinks: Tensor, level: Tensor) -> Tensor:
+    """sinks: [heads] -> [1, kv_heads, folded rows] as level's rows are folded; the filling rows have some too."""
+    kv_heads, rows = level.shape[1:]
+    group = sinks.view(kv_heads, -1)
+    return group.repeat(1, -(-rows // group.shape[1]))[:, :rows].unsqueeze(0)
+
+
+def attention(
+    q: Tensor, cache: Tensor, spans: Sequence[Span], scale: float, look: Look = EVERYTHING
+) -> Tensor:
     """Plan and attend, for tests; rows filled up to eight."""
     width = q.shape[-1]
     geometry = Geometry(q.shape[1], cache.shape[2], width, cache.shape[3], q.dtype, rows_multiple=8)
-    batches = plan_attention(spans, geometry)
+    batches = plan_attention(spans, geometry, look)
     return attend(q, cache, batches, scale) if batches else torch.empty_like(q)
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 import kernels
 from kernels import Span, native, native_ops, probe
+from kernels.attention import EVERYTHING, Look
 from kernels.linear import pack_linear
 from kernels.op import normal
 
@@ -93,11 +94,13 @@ class Paged:
         if chosen.name == "compiled":
             native_ops.store(self.cache, pages)
 
+    look = EVERYTHING
+
     def attend(self, cuts: list[tuple[int, int]], pages: tuple[int, ...] | None = None) -> torch.Tensor:
         """Attention for spans (start, count) of the sequence; spans of one row first."""
         spans = [Span(start, count, pages or self.pages) for start, count in cuts]
         q = torch.cat([self.q[start : start + count] for start, count in cuts])
-        return self.chosen.attend(q, self.cache, self.chosen.plan_attention(spans), 0.125)
+        return self.chosen.attend(q, self.cache, self.chosen.plan_attention(spans, self.look), 0.125)
 
     def overwrite(self, page: int, first: int, value: float) -> None:
         """Keys and values of a page's slots from `first` on become `value`."""
@@ -124,6 +127,16 @@ def test_decode_bits_are_prefill_bits(paged: Paged, threads: int):
         together = paged.attend([(position, 1) for position in range(LENGTH)])
     assert torch.equal(alone, whole)
     assert torch.equal(together, whole)
+
+
+@pytest.mark.parametrize("window", [1, 20, 32, 70])
+def test_a_window_keeps_the_bits_of_decode_and_of_chunks(paged: Paged, window: int):
+    paged.look = Look(window, sinks=torch.tensor([0.5, -1.0, 0.0, 2.0]))
+    whole = paged.attend([(0, LENGTH)])
+    assert torch.equal(torch.cat([paged.attend([(place, 1)]) for place in range(LENGTH)]), whole)
+    assert torch.equal(paged.attend([(place, 1) for place in range(LENGTH)]), whole)
+    cuts = [(start, min(33, LENGTH - start)) for start in range(0, LENGTH, 33)]
+    assert torch.equal(torch.cat([paged.attend([cut]) for cut in cuts]), whole)
 
 
 @pytest.mark.parametrize("size", [2, 3, 5, 7, 31, 32, 33, 64, 100])

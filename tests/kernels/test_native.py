@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import linear_int8, native, native_ops, rms_norm, rope, swiglu
-from kernels.attention import OP, Look, attention_reference
+from kernels.attention import OP, Look, attention, attention_reference
 from kernels.linear import linear_reference
 from kernels.linear_scaled import quantise
 from kernels.op import Case, normal, tolerance
@@ -113,7 +113,14 @@ def test_attention_agrees_with_its_specification(case: Case, look: Look):
     plan = native_ops.plan_attention(q.shape[1] // pages.shape[2], spans, look)
     got = native_ops.attend(LIBRARY, q, cache, plan, scale).double()
     expected = attention_reference(q, pages, spans, scale, look).double()
-    assert (got - expected).abs().max() <= tolerance(OP, case, torch.bfloat16) * expected.abs().max()
+    limit = tolerance(OP, case, torch.bfloat16) * expected.abs().max()
+    assert (got - expected).abs().max() <= limit
+    if look.cap:
+        with pytest.raises(ValueError, match="no cap"):
+            attention(q, pages, spans, scale, look)
+    else:
+        through_torch = attention(q, pages, spans, scale, look).double()
+        assert (through_torch - expected).abs().max() <= limit
 
 
 @compiled
