@@ -24,7 +24,7 @@ import enum
 import attrs
 
 from mesh.attempt import PROBATION_TOKENS, Attempt
-from mesh.frames import Accept, Finish, Logprob, Reject, Tokens
+from mesh.frames import Accept, Finish, Logprob, Prompt, PromptToken, Reject, Tokens
 
 MOVES_MAX = 16
 """Most attempts of one flight that may be lost to links and nodes."""
@@ -108,6 +108,8 @@ class Flight:
     started: Started | None = None
     log: list[Chunk] = attrs.Factory(list)
     ids: list[int] = attrs.Factory(list)
+    prompt: list[PromptToken] = attrs.Factory(list)
+    """The prompt's tokens and their log-probabilities, if they were asked for."""
     finish: Finish | None = None
     failure: Failure | None = None
     moves: int = 0
@@ -151,6 +153,8 @@ class Flight:
         assert self.state is State.ROUTING and self.target is None
         self.attempt += 1
         self.target = target
+        if not self.ids:
+            self.prompt.clear()
         started = self.started
         return attrs.evolve(
             self.request,
@@ -196,6 +200,16 @@ class Flight:
             return False
         self.ids.extend(tokens.ids)
         self.log.append(Chunk(tokens.position, tokens.ids, tokens.text, tokens.logprobs))
+        return True
+
+    def prompted(self, attempt: int, prompt: Prompt) -> bool:
+        """Take scored tokens of the prompt, iff they are the current attempt's; known ones are passed over."""
+        if not self.is_current(attempt) or self.state is not State.RUNNING or self.ids:
+            return False
+        known = len(self.prompt) - prompt.position
+        if known < 0:
+            return False
+        self.prompt.extend(prompt.tokens[known:])
         return True
 
     def finished(self, attempt: int, finish: Finish) -> bool:

@@ -23,7 +23,7 @@ from mesh.effects import Effect, Report, SendFrame, Wake
 from mesh.errors import DecodeError
 from mesh.facts import Fact
 from mesh.flight import MOVES_MAX, Flight, State
-from mesh.frames import Accept, Cancel, Finish, Frame, Kind, Reject, Tokens
+from mesh.frames import Accept, Cancel, Finish, Frame, Kind, Prompt, Reject, Tokens
 from mesh.now import Now
 from mesh.route import Candidate, RouteOptions, Wanted, choose
 
@@ -198,6 +198,9 @@ class Forwarder:
             case Kind.REJECT:
                 return self._rejected(now, flight, frame)
             case Kind.PROGRESS:
+                return []
+            case Kind.PROMPT:
+                self.statistics.stale_frames += not flight.prompted(frame.attempt, Prompt.read(frame))
                 return []
         raise DecodeError(f"a frame of type {frame.kind} is not a worker's to send")
 

@@ -39,6 +39,7 @@ class Kind(enum.IntEnum):
     FINISH = 20
     CANCEL = 21
     PROGRESS = 22
+    PROMPT = 23
     READY = 32
     STATUS = 33
     STEP = 34
@@ -264,3 +265,33 @@ class Prepared(Verb):
     """The prompt's ids."""
     bad_words: tuple[tuple[int, ...], ...] = field(many(many(_count, 256), 256), ())
     """The request's `bad_words`, each spelling of each as ids."""
+
+
+@attrs.frozen
+class Ranked:
+    """A token that might have stood at a place of the prompt."""
+
+    id: int = field(_count)
+    token: bytes = field(raw(1024))
+    logprob: float = field(real)
+
+
+@attrs.frozen
+class PromptToken:
+    """A token of the prompt, how likely it was at its place, and what was likeliest. The first has no likelihood."""
+
+    id: int = field(_count)
+    token: bytes = field(raw(1024))
+    logprob: float = field(real, 0.0)
+    rank: int = field(_count, 0)
+    """How many tokens were likelier, plus one; 0 for the first."""
+    top: tuple[Ranked, ...] = field(many(record(Ranked), 32), ())
+
+
+@attrs.frozen
+class Prompt(Verb):
+    """Tokens of the prompt from `position` on, as far as they have been computed; before the first TOKENS."""
+
+    KIND = Kind.PROMPT
+    position: int = field(_count)
+    tokens: tuple[PromptToken, ...] = field(many(record(PromptToken), IDS_MAX), ())

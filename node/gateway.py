@@ -13,7 +13,7 @@ import trio
 from mesh.attempt import Attempt
 from mesh.errors import LimitError
 from mesh.flight import Chunk, Failure, Flight, Started, State
-from mesh.frames import Finish
+from mesh.frames import Finish, PromptToken
 from mesh.links import format_address
 from mesh.load import LoadRecord
 from mesh.member import Member
@@ -88,6 +88,17 @@ class Stream:
     def delivered(self) -> int:
         """Tokens produced so far."""
         return self._flight.delivered
+
+    @property
+    def prompt(self) -> tuple[PromptToken, ...]:
+        """The prompt's tokens, if they were asked for; all of them once the first token has come."""
+        return tuple(self._flight.prompt)
+
+    async def begun(self) -> None:
+        """Wait until the first token has come, or the end. Raises FlightFailed."""
+        while not self._flight.log and not self._flight.ended:
+            await self._wait()
+        self._raise_if_failed()
 
     async def started(self) -> Started:
         """Wait until a worker has accepted. Raises FlightFailed."""

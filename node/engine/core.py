@@ -55,6 +55,8 @@ class Options:
     """Label of the node, as ACCEPT names it."""
     text_worker: bool = False
     """Whether prompts are prepared by a text worker, to which the shell carries the errands; else here at once."""
+    scores: bool = True
+    """Whether the runner can score prompts (`Row.scored`)."""
 
 
 @attrs.define
@@ -85,7 +87,9 @@ class EngineCore:
     def __attrs_post_init__(self) -> None:
         size = self.options.block_tokens
         self.scheduler = Scheduler(Blocks(self.ready.kv_tokens // size, size), self.options.limits)
-        self._door = Door(self.text, self.ready, self.scheduler.blocks.tokens, self.grammars)
+        self._door = Door(
+            self.text, self.ready, self.scheduler.blocks.tokens, self.grammars, self.options.scores
+        )
 
     @property
     def idle(self) -> bool:
@@ -228,11 +232,14 @@ class EngineCore:
 
     def _tell(self, outcome: Outcome) -> list[Frame]:
         sequence = outcome.sequence
+        serving = self._served[sequence.ticket]
+        known = min(sequence.computed, len(sequence.prompt) - 1)
+        first = sequence.prompt_logprobs is not None and len(sequence.produced) == len(outcome.sampled)
+        scored = serving.score(known, outcome.scored) if first else []
         if not outcome.sampled:
             progress = Progress(sequence.computed, len(sequence.ids))
-            return [progress.frame(sequence.ticket, sequence.attempt)]
-        serving = self._served[sequence.ticket]
-        frames = serving.take(outcome.sampled)
+            return [*scored, progress.frame(sequence.ticket, sequence.attempt)]
+        frames = scored + serving.take(outcome.sampled)
         if serving.reason:
             self._forget(serving)
         elif serving.failure:

@@ -94,6 +94,8 @@ class Door:
     """Positions that fit in the engine's KV memory."""
     grammars: Grammars | None = None
     """None refuses grammars."""
+    scores: bool = True
+    """Whether prompts can be scored."""
 
     @property
     def context(self) -> int:
@@ -133,6 +135,7 @@ class Door:
             min_tokens=parameters.min_tokens,
             banned_early=ends,
             bad_words=prepared.bad_words,
+            prompt_logprobs=None if attempt.emitted else parameters.prompt_logprobs,
             constraint=self._constraint(attempt),
             tenant=attempt.tenant,
             priority=attempt.priority,
@@ -156,6 +159,9 @@ class Door:
         unsupported = [name for name in ("adapter", "kv_dtype") if getattr(attempt, name)]
         unsupported += ["response_format"] * (bool(attempt.grammar) and self.grammars is None)
         unsupported += ["parallel"] * (attempt.parallel != 1) + ["echo"] * attempt.parameters.echo
+        unsupported += ["prompt_logprobs"] * (
+            attempt.parameters.prompt_logprobs is not None and not self.scores
+        )
         for name in unsupported:
             raise refused("unsupported_parameter", f"`{name}` is not supported by this engine", name)
 

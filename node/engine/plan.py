@@ -69,10 +69,23 @@ class Row:
     """How many of the last `ids` are guesses: with `sample`, a token is drawn before the first and after each."""
     ahead: tuple[tuple[Sampling, bytes | None], ...] = ()
     """`sampling` and `allowed` after each of the guesses, if they hold."""
+    scored: int | None = None
+    """If not None, each of `ids` also yields the log-probability of the prompt's id after it, and the k likeliest."""
+    target: int | None = None
+    """The id whose log-probability is asked for; only in rows that `choices` returns."""
+
+
+def yields(row: Row) -> int:
+    """Return how many tokens a row yields, scored and drawn: those of its last positions."""
+    if row.scored is not None:
+        return len(row.ids)
+    return (1 + row.drafts) * row.sample
 
 
 def choices(row: Row) -> tuple[Row, ...]:
     """Return a row as the sampler sees it: one for each token that it yields, the guesses before it taken as said."""
+    if row.scored is not None:
+        return _scored(row)
     if not row.drafts:
         return (row,)
     known = len(row.ids) - row.drafts
@@ -89,6 +102,17 @@ def choices(row: Row) -> tuple[Row, ...]:
         for count, (sampling, allowed) in enumerate(row.ahead, start=1)
     )
     return (first, *after)
+
+
+def _scored(row: Row) -> tuple[Row, ...]:
+    known = attrs.evolve(row, scored=None)
+    sampling = attrs.evolve(row.sampling, logprobs=row.scored)
+    targets = row.prompt[row.start + 1 : row.start + len(row.ids) + 1]
+    rows = tuple(
+        attrs.evolve(known, ids=row.ids[:count], sampling=sampling, target=target)
+        for count, target in enumerate(targets, start=1)
+    )
+    return (*rows, known) if row.sample else rows
 
 
 @attrs.frozen
@@ -108,6 +132,8 @@ class Sampled:
     """Natural logarithm of the token's probability before temperature and filters; 0 if not asked."""
     top: tuple[tuple[int, float], ...] = ()
     """(id, log-probability) of the likeliest tokens, best first, as many as asked."""
+    rank: int = 0
+    """How many tokens are likelier, plus one; 0 if not asked."""
 
 
 class NotFinite(ArithmeticError):

@@ -24,7 +24,7 @@ from node.engine.config_hf import ModelError, Shape, read_config, shape_of
 from node.engine.keep import Packed, digest_of
 from node.engine.memory import available_bytes, weights_bytes
 from node.engine.model import Step, Transformer, load_transformer
-from node.engine.plan import Plan, Row, Sampled, choices
+from node.engine.plan import Plan, Row, Sampled, choices, yields
 from node.engine.policy import measure, policy_digest
 from node.engine.sampler import sample
 from node.engine.weights import Weights, model_digest, open_weights
@@ -115,7 +115,7 @@ class Runner:
 
         Raises `NotFinite` if a sequence's logits are NaN (that sequence is damaged, not the others).
         """
-        rows = [one for row in plan.rows if row.sample for one in choices(row)]
+        rows = [one for row in plan.rows if yields(row) for one in choices(row)]
         logits = self.logits(plan, self.progress)
         return sample(logits, rows, self._model.kernels.gumbel) if rows else ()
 
@@ -165,14 +165,13 @@ def _silent(_what: str, _done: int, _total: int) -> None:
 def last_rows(rows: list[Row], order: tuple[Row, ...]) -> list[int]:
     """Index, among the step's rows, of the last one of each sampled sequence, in the plan's order.
 
-    Where there are guesses, that of the last known id, then those of the guesses.
+    Where there are guesses, that of the last known id, then those of the guesses; where the prompt is scored, all.
     """
     ends, end = {}, 0
     for row in rows:
         end += len(row.ids)
         ends[row.sequence] = end
-    sampled = [row for row in order if row.sample]
-    return [ends[row.sequence] - back for row in sampled for back in range(1 + row.drafts, 0, -1)]
+    return [ends[row.sequence] - back for row in order for back in range(yields(row), 0, -1)]
 
 
 def _preferred(dtype: str, shape: Shape) -> tuple[torch.dtype, ...]:

@@ -38,12 +38,12 @@ def sample(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> tuple[Sampled
     """
     reports = [_report(logits[index], row.sampling) for index, row in enumerate(rows)]
     for index, row in enumerate(rows):
-        if shapes(row):
+        if row.target is None and shapes(row):
             shape_logits(logits[index], row)
     best, ids = _draw_scores(logits, rows, gumbel).max(-1)  # the first of equal ones
     chosen = list(zip(ids.tolist(), best.tolist(), strict=True))
     for index, row in enumerate(rows):
-        if row.sampling.temperature >= TEMPERATURE_MIN and filters(row.sampling):
+        if _draws(row) and filters(row.sampling):
             chosen[index] = _draw_survivor(logits[index] / torch.tensor(row.sampling.temperature), row)
     found = zip(rows, chosen, reports, strict=True)
     return tuple(_sampled(row, token, score, report) for row, (token, score), report in found)
@@ -172,13 +172,14 @@ def filters(sampling: Sampling) -> bool:
     return sampling.top_p < 1.0 or sampling.top_k > 0 or sampling.min_p > 0.0 or sampling.typical_p < 1.0
 
 
+def _draws(row: Row) -> bool:
+    """Whether chance decides; not where a token of the prompt is scored."""
+    return row.target is None and row.sampling.temperature >= TEMPERATURE_MIN
+
+
 def _draw_scores(logits: Tensor, rows: Sequence[Row], gumbel: Gumbel) -> Tensor:
     """What the chosen token must maximise: logits if greedy, else scores plus noise. Rows with filters are left."""
-    drawn = [
-        index
-        for index, row in enumerate(rows)
-        if row.sampling.temperature >= TEMPERATURE_MIN and not filters(row.sampling)
-    ]
+    drawn = [index for index, row in enumerate(rows) if _draws(row) and not filters(row.sampling)]
     if not drawn:
         return logits
     temperatures = torch.tensor([[rows[i].sampling.temperature] for i in drawn], dtype=torch.float32)
@@ -210,4 +211,8 @@ def _sampled(row: Row, token: int, score: float, report: _Report | None) -> Samp
         raise NotFinite(row.sequence)
     if report is None:
         return Sampled(row.sequence, token)
-    return Sampled(row.sequence, token, float(report.logprobs[token]), report.top)
+    if row.target is not None:
+        token = row.target
+    logprob = report.logprobs[token]
+    rank = 0 if row.target is None else int((report.logprobs > logprob).sum()) + 1
+    return Sampled(row.sequence, token, float(logprob), report.top, rank)

@@ -33,8 +33,11 @@ import attrs
 
 from mesh.errors import LimitError
 from node.engine.blocks import Blocks
-from node.engine.plan import Plan, Row, Sampled
+from node.engine.plan import Plan, Row, Sampled, yields
 from node.engine.sequence import Sequence, State
+
+SCORED_MAX = 64
+"""Longest chunk of a prompt whose tokens are scored: each takes a row of logits over the whole vocabulary."""
 
 PREFILL_SHARE = 4
 """One part in four of a step's budget is left to prefill if any waits."""
@@ -70,6 +73,8 @@ class Outcome:
 
     sequence: Sequence
     sampled: tuple[Sampled, ...]
+    scored: tuple[Sampled, ...] = ()
+    """Log-probabilities of the prompt's ids that follow those which the step computed."""
 
 
 @attrs.define
@@ -163,13 +168,13 @@ class Scheduler:
         """Take what the planned step yielded; sequences ended meanwhile are left out."""
         assert self._flying is not None, "nothing was planned"
         flying, self._flying = self._flying, None
-        yields: dict[int, list[Sampled]] = {}
+        given: dict[int, list[Sampled]] = {}
         for item in sampled:
-            yields.setdefault(item.sequence, []).append(item)
+            given.setdefault(item.sequence, []).append(item)
         outcomes = []
         for sequence, row in flying:
-            drawn = yields.get(row.sequence, [])
-            assert len(drawn) == (1 + row.drafts) * row.sample, f"sequence {row.sequence}: sampled or not?"
+            drawn = given.get(row.sequence, [])
+            assert len(drawn) == yields(row), f"sequence {row.sequence}: sampled or not?"
             if sequence.state is State.RUNNING:
                 outcomes.append(self._settle(sequence, row, drawn))
         self._probation = [sequence for sequence in self._probation if sequence.on_probation]
@@ -235,7 +240,7 @@ class Scheduler:
         left = self.step_tokens - len(chosen)
         prefilling = [s for s in running if s.pending > 1]
         for sequence in itertools.chain(prefilling, self._admissions(waiting)):
-            count = min(left, sequence.pending)
+            count = min(left, sequence.pending, SCORED_MAX if sequence.scored is not None else left)
             if count > 0:
                 chosen.append((sequence, count))
             left -= count
@@ -246,7 +251,7 @@ class Scheduler:
     def _draft(self, chosen: list[tuple[Sequence, int]]) -> None:
         """Let those that decode guess ahead, in a step that holds nothing else, into room that nobody needs."""
         room = min(self.limits.draft_rows, self.step_tokens) - len(chosen)
-        if not chosen or room <= 0 or any(s.pending > 1 for s, _ in chosen):
+        if not chosen or room <= 0 or any(s.pending > 1 or s.scored is not None for s, _ in chosen):
             return
         share = -(-room // len(chosen))
         for sequence, _ in chosen:
@@ -298,6 +303,8 @@ class Scheduler:
 
     def _match(self, sequence: Sequence) -> tuple[int, ...]:
         """Return the cached blocks at its head; at least one id is always left to be computed."""
+        if sequence.scored is not None:
+            return ()
         full = (len(sequence.ids) - 1) // self.blocks.block_tokens
         return self.blocks.match(sequence.keys(full, self.blocks.block_tokens))
 
@@ -348,11 +355,14 @@ class Scheduler:
             produced=sequence.produced,
             allowed=sequence.allowed if sample else None,
             drafts=len(drafts),
+            scored=sequence.scored,
             ahead=sequence.ahead() if drafts else (),
         )
 
     def _settle(self, sequence: Sequence, row: Row, drawn: list[Sampled]) -> Outcome:
         size = self.blocks.block_tokens
+        scored = () if row.scored is None else tuple(drawn[: len(drawn) - row.sample])
+        drawn = drawn[len(scored) :]
         held = self._held(sequence, row, drawn)
         first, sequence.computed = row.start // size, row.start + len(row.ids) - row.drafts + held
         said = tuple(drawn[: held + 1])
@@ -361,7 +371,7 @@ class Scheduler:
         keys = sequence.keys(sequence.computed // size, size)
         for index in range(first, len(keys)):
             self.blocks.publish(sequence.blocks[index], keys[index])
-        return Outcome(sequence, said)
+        return Outcome(sequence, said, scored)
 
     def _held(self, sequence: Sequence, row: Row, drawn: list[Sampled]) -> int:
         """Return how many of a row's guesses are what was drawn."""

@@ -55,6 +55,8 @@ class Sequence:
     min_tokens: int = 0
     """The ids of `banned_early` may not be chosen before this many have been produced."""
     banned_early: tuple[int, ...] = ()
+    prompt_logprobs: int | None = None
+    """If not None, the log-probabilities of the prompt's tokens are wanted, with the k likeliest at each."""
     bad_words: tuple[tuple[int, ...], ...] = ()
     """Ids that may not follow one another: the last is banned wherever the others have just been produced."""
     constraint: Constraint | None = None
@@ -108,6 +110,11 @@ class Sequence:
     def on_probation(self) -> bool:
         """Whether it must still be computed in steps of its own."""
         return self.alone and len(self.produced) - self._start < PROBATION_TOKENS
+
+    @property
+    def scored(self) -> int | None:
+        """How many alternatives are wanted of the prompt's tokens; None once an output has begun."""
+        return None if self.produced else self.prompt_logprobs
 
     @property
     def allowed(self) -> bytes | None:

@@ -7,7 +7,7 @@ emitted ids already reach an end finishes at once, and the same way.
 
 import attrs
 
-from mesh.frames import Finish, Frame, Logprob, Tokens
+from mesh.frames import Finish, Frame, Logprob, Prompt, PromptToken, Ranked, Tokens
 from node.engine.detokenizer import Detokenizer
 from node.engine.plan import Sampled
 from node.engine.sequence import Sequence
@@ -56,6 +56,22 @@ class Serving:
         logprobs = tuple(map(self._logprob, taken)) if self.logprobs else ()
         tokens = self._frame(Tokens(position, tuple(item.id for item in taken), text, logprobs))
         return [tokens, *self.finish()]
+
+    def score(self, computed: int, scored: tuple[Sampled, ...]) -> list[Frame]:
+        """Return the frame that tells the prompt's tokens up to the one after `computed`; none if none are wanted."""
+        first = computed + 1 - len(scored)
+        tokens = tuple(map(self._prompt_token, scored))
+        if first == 1 and self.sequence.prompt_logprobs is not None:
+            id = self.sequence.prompt[0]
+            first, tokens = 0, (PromptToken(id, self.text.label(id)), *tokens)
+        if not tokens:
+            return []
+        return [Prompt(first, tokens).frame(self.sequence.ticket, self.sequence.attempt)]
+
+    def _prompt_token(self, item: Sampled) -> PromptToken:
+        label = self.text.label
+        top = tuple(Ranked(id, label(id), logprob) for id, logprob in item.top)
+        return PromptToken(item.id, label(item.id), item.logprob, item.rank, top)
 
     def finish(self) -> list[Frame]:
         """Return the last frame if the output has ended."""

@@ -21,7 +21,7 @@ import attrs
 
 from mesh.attempt import Attempt, Segment
 from node.engine.constraint import ids_of
-from node.engine.plan import Plan, Row, Sampled, choices
+from node.engine.plan import Plan, Row, Sampled, choices, yields
 from node.engine.text import TextError, prompt_param
 
 END = 256
@@ -192,7 +192,14 @@ class ToyRunner:
 
     def _row(self, row: Row) -> list[Sampled]:
         states = self._compute(row)
-        return [self._sample(one, states[len(one.ids) - 1]) for one in choices(row)] if row.sample else []
+        if not yields(row):
+            return []
+        return [
+            self._sample(one, states[len(one.ids) - 1])
+            if one.target is None
+            else Sampled(row.sequence, one.target, -1.0, rank=1)
+            for one in choices(row)
+        ]
 
     def _compute(self, row: Row) -> list[int]:
         """Remember the state after each of a row's ids; return them."""

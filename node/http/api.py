@@ -139,7 +139,7 @@ async def gather(stream: Stream, index: int, ask: Ask, events: Events) -> Choice
     while chunks := await stream.chunks():
         log += chunks
     text = echo + "".join(chunk.text for chunk in log)
-    served = stream.worker, stream.moves, len(echo), stream.policy_changed
+    served = stream.worker, stream.moves, len(echo), stream.policy_changed, stream.prompt
     choice = Choice(index, text, stream.finish, tuple(log), *served)
     if reader is None:
         return choice
@@ -195,7 +195,9 @@ class Teller:
         opening = self.events.role(index) if self.ask.chat else b""
         if self.ask.echo:
             said = openai.extension(stream.worker, stream.moves, 0)
-            opening = self.events.text(index, echo_of(self.ask, index), said)
+            if self.ask.parameters.prompt_logprobs is not None:
+                await stream.begun()
+            opening = self.events.text(index, echo_of(self.ask, index), said, stream.prompt)
         await self._write(opening)
         reader = reader_of(self.ask)
         while chunks := await stream.chunks():

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 import attrs
 
 from mesh.flight import Chunk, Finish, Started
-from mesh.frames import Logprob
+from mesh.frames import Logprob, PromptToken
 from node.http.tools import Argued, Called, Said
 from node.http.tools import Event as ToolEvent
 
@@ -91,6 +91,41 @@ def completion_logprobs(logprobs: Iterable[Logprob], offset: int) -> tuple[dict[
     return {"tokens": tokens, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}, offset
 
 
+def _with_prompt(choice: "Choice", tokens: list[Logprob]) -> dict[str, Any]:
+    """Write log-probabilities; those of an echoed prompt come first."""
+    if not (choice.echoed and choice.prompt):
+        return completion_logprobs(tokens, choice.echoed)[0]
+    document = completion_logprobs(echoed_logprobs(choice.prompt), 0)[0]
+    rest = completion_logprobs(tokens, choice.echoed)[0]
+    document["token_logprobs"][0] = document["top_logprobs"][0] = None
+    return {name: [*document[name], *rest[name]] for name in document}
+
+
+def echoed_logprobs(prompt: Iterable[PromptToken]) -> list[Logprob]:
+    """Return a prompt's tokens as those of an output are told."""
+    return [
+        Logprob(one.token, one.logprob, tuple((other.token, other.logprob) for other in one.top))
+        for one in prompt
+    ]
+
+
+def prompt_logprobs(prompt: tuple[PromptToken, ...]) -> list[dict[str, Any] | None]:
+    """Write a prompt's log-probabilities as vLLM does: by id, the likeliest and the one that stood there."""
+    return [None, *(_by_id(one) for one in prompt[1:])]
+
+
+def _by_id(one: PromptToken) -> dict[str, Any]:
+    ranked = [(other.id, other.token, other.logprob, rank) for rank, other in enumerate(one.top, 1)]
+    return {
+        str(id): {
+            "logprob": max(logprob, LOGPROB_MIN),
+            "rank": rank,
+            "decoded_token": token.decode(errors="replace"),
+        }
+        for id, token, logprob, rank in [*ranked, (one.id, one.token, one.logprob, one.rank)]
+    }
+
+
 def token_text(token: bytes) -> str:
     """Write a token; one that is no whole text by its bytes in hexadecimal, so that no two look alike."""
     try:
@@ -130,10 +165,15 @@ class Events:
         """Return a chat choice's first event."""
         return self._event(index, '"delta":{"role":"assistant","content":""},"logprobs":null', "null", "{}")
 
-    def text(self, index: int, text: str, extension: str) -> bytes:
-        """Return an event of text that no token stands for: an echo."""
+    def text(self, index: int, text: str, extension: str, prompt: tuple[PromptToken, ...] = ()) -> bytes:
+        """Return an event of text that no produced token stands for: an echo."""
         self._offsets[index] = len(text)
-        return self._event(index, f'{self._words(text)},"logprobs":null', "null", extension)
+        logprobs = "null"
+        if self.logprobs and prompt:
+            document = completion_logprobs(echoed_logprobs(prompt), 0)[0]
+            document["token_logprobs"][0] = document["top_logprobs"][0] = None
+            logprobs = encode(document)
+        return self._event(index, f'{self._words(text)},"logprobs":{logprobs}', "null", extension)
 
     def told(self, index: int, events: list[ToolEvent], chunk: Chunk | None, extension: str) -> bytes:
         """Return the events of one chunk of an answer that may call tools; `chunk` is None for what was held back."""
@@ -246,6 +286,8 @@ class Choice:
     echoed: int = 0
     """Characters of `text` that are the prompt's."""
     policy_changed: bool = False
+    prompt: tuple[PromptToken, ...] = ()
+    """The prompt's tokens, if their log-probabilities were asked for."""
     message: dict[str, Any] | None = None
     """The message, if the answer may call tools."""
     called: bool = False
@@ -261,7 +303,9 @@ def choice_document(form: Form, choice: Choice, logprobs: bool) -> dict[str, Any
         said["logprobs"] = chat_logprobs(tokens) if logprobs else None
     else:
         said = {"text": choice.text}
-        said["logprobs"] = completion_logprobs(tokens, choice.echoed)[0] if logprobs else None
+        said["logprobs"] = _with_prompt(choice, tokens) if logprobs else None
+    if choice.prompt:
+        said["prompt_logprobs"] = prompt_logprobs(choice.prompt)
     return {"index": choice.index, **said, "finish_reason": reason_of(choice.finish, choice.called)}
 
 

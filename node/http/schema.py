@@ -66,6 +66,7 @@ FIELDS: dict[str, Row] = {
     "bad_words": Row(fields.array(fields.string(BAD_WORD_CHARACTERS_MAX, 1), BAD_WORDS_MAX), ()),
     "logprobs": Row(fields.anything),
     "top_logprobs": Row(integer(0, LOGPROBS_MAX), completions=False),
+    "prompt_logprobs": Row(integer(0, LOGPROBS_MAX)),
     "echo": Row(flag, False, chat=False),
     "ignore_eos": Row(flag, False),
     "add_special_tokens": Row(flag),
@@ -90,7 +91,6 @@ UNBUILT: dict[str, tuple[Any, ...]] = {
     "prediction": (),
     "priority": (0,),
     "prompt_cache_key": ("",),
-    "prompt_logprobs": (),
     "reasoning_effort": (),
     "safety_identifier": ("",),
     "service_tier": ("auto", "default"),
@@ -157,7 +157,9 @@ def completion(document: dict[str, Any]) -> Ask:
         integer(0, LOGPROBS_MAX)("logprobs", values["logprobs"])
     prompts = values["prompt"]
     if values["echo"]:
-        check_echo(prompts, values["logprobs"])
+        check_echo(prompts)
+        if values["logprobs"] is not None and values["prompt_logprobs"] is None:
+            values["prompt_logprobs"] = values["logprobs"]
     special = values["add_special_tokens"] is not False
     return _ask(values, prompts, special, echo=values["echo"])
 
@@ -255,8 +257,8 @@ def read_prompt(name: str, value: Any) -> Segment:
     return Segment("text", fields.string(TEXT_CHARACTERS_MAX)(name, value))
 
 
-def check_echo(prompts: tuple[Segment, ...], logprobs: int | None) -> None:
+def check_echo(prompts: tuple[Segment, ...]) -> None:
     """Refuse the forms of `echo` that need the model's own words for the prompt."""
-    if logprobs is not None or any(prompt.kind != "text" for prompt in prompts):
-        message = "`echo` is supported for text prompts without `logprobs` only"
+    if any(prompt.kind != "text" for prompt in prompts):
+        message = "`echo` is supported for text prompts only"
         raise RequestError("unsupported_parameter", message, "echo")

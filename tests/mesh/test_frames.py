@@ -19,6 +19,9 @@ from mesh.frames import (
     Pong,
     Prepared,
     Progress,
+    Prompt,
+    PromptToken,
+    Ranked,
     Ready,
     Reject,
     Status,
@@ -92,6 +95,10 @@ GOLDEN: dict[str, tuple[Verb, str]] = {
     "status": (
         Status(1, 2, 300, 0.5, 1000.0, 50.0, 9, 8, 7),
         "990102cd012ccb3fe0000000000000cb408f400000000000cb4049000000000000090807",
+    ),
+    "prompt": (
+        Prompt(3, (PromptToken(7, b"a", -0.5, 2, (Ranked(8, b"b", -0.25),)),)),
+        "9203 91 9507c40161cbbfe000000000000002 91 9308c40162cbbfd0000000000000",
     ),
     "step": (Step((1, 2)), "91920102"),
     "prepared": (Prepared((1, 500), ((7,), (32, 7))), "92 9201cd01f4 92 9107 922007"),

@@ -7,7 +7,7 @@ import torch
 
 from kernels.sample import gumbel
 from mesh import grammar
-from node.engine.plan import Plan, Sampled, choices
+from node.engine.plan import Plan, Sampled, choices, yields
 from node.engine.process import ToyGrammars
 from node.engine.sampler import sample
 from node.engine.toy import VOCABULARY, ToyRunner
@@ -28,7 +28,7 @@ class Inventor(ToyRunner):
         sampled, states = [], []
         for row in plan.rows:
             known = self._compute(row)
-            for one in choices(row) if row.sample else ():
+            for one in choices(row) if yields(row) else ():
                 sampled.append(one)
                 states.append(known[len(one.ids) - 1])
         return (

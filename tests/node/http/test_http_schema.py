@@ -156,6 +156,7 @@ BAD = {
     "add_special_tokens": [0],
     "user": [1, "x" * 257],
     "typical_p": [0, 1.1, -1, "1"],
+    "prompt_logprobs": [-1, 21, True, "1"],
     "bad_words": ["a", [""], [1], ["x" * 257], ["a"] * 65],
     **GRAMMARS,
 }
@@ -219,9 +220,10 @@ def test_choices_are_bounded_together():
     assert len(schema.completion({**TEXT, "prompt": ["x"] * 8, "n": 8}).prompts) == 8
 
 
-@pytest.mark.parametrize("field", [{"prompt": [1]}, {"logprobs": 1}])
-def test_echo_is_refused_where_it_needs_the_model(field: dict):
-    assert refusal({**TEXT, "echo": True, **field}).param == "echo"
+def test_echo_is_refused_where_it_needs_the_model():
+    assert refusal({**TEXT, "echo": True, "prompt": [1]}).param == "echo"
+    asked = schema.completion({**TEXT, "echo": True, "logprobs": 3})
+    assert asked.parameters.prompt_logprobs == 3
     assert schema.completion({**TEXT, "echo": True}).echo
 
 
