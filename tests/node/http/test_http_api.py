@@ -246,6 +246,7 @@ async def test_a_move_is_told(autojump_clock: Clock, client: Client):
 
 async def test_a_move_to_another_numerical_policy_is_told(autojump_clock: Clock, client: Client):
     client.gateway.policies["node-c"] = "another device"
+    client.gateway.pace_s = 1
     body = {**ASK, "max_tokens": 22}
     events = (await client.ask("/v1/completions", {**body, "stream": True})).events[:-1]
     told = [event["inferno"].get("policy_changed", False) for event in events]
