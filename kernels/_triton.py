@@ -36,6 +36,24 @@ def installed() -> bool:
     return find_spec("triton") is not None
 
 
+def faults() -> tuple[type[Exception], ...]:
+    """What may go wrong when a kernel is compiled or run: torch's and Python's errors, and Triton's own."""
+    common = (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    )
+    if not installed():
+        return (*common, ImportError)
+    from triton.errors import TritonError
+
+    return (*common, ImportError, TritonError)
+
+
 class Kernel:
     """A function in Triton's language that is compiled, or interpreted, from its first launch on."""
 

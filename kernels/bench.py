@@ -135,7 +135,7 @@ def faulty(record: Record) -> bool:
 
 def begin(dry: bool, path: Path | None, budget_s: float) -> Record:
     """Return an empty record of a run on this machine's GPU, or a dry one in the interpreter."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     return Record(device, dry, path, budget_s, say=lambda line: print(line, flush=True))
 
 

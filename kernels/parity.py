@@ -30,6 +30,7 @@ from kernels import (
     rope,
     swiglu,
 )
+from kernels._triton import faults
 from kernels.attention import Look
 from kernels.choose import Control
 from kernels.op import Arguments, Case, Op, normal, tolerance
@@ -68,7 +69,7 @@ def judge(op: Op, case: Case, dtype: torch.dtype, device: torch.device) -> Parit
             wrote = [each is not got for each in there if isinstance(each, Tensor)]  # beside its result
         after = [each.cpu() for each in there if isinstance(each, Tensor)]
         got = got.cpu()
-    except (RuntimeError, ValueError) as error:  # of the compiler, the device, or a launcher
+    except faults() as error:
         return Parity(op.name, case.name, name, math.inf, allowed, f"{type(error).__name__}: {error}"[:300])
     expected = op.reference(*inputs)
     before = [each for each in inputs if isinstance(each, Tensor)]
@@ -93,7 +94,7 @@ def verdicts(chosen: Sequence[Job], device: torch.device, workers: int = 1) -> l
     run = partial(_judged, device)
     if workers == 1:
         return [run(job) for job in chosen]
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (2,)) as pool:
         return list(pool.map(run, chosen, chunksize=4))
 
 

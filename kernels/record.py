@@ -9,9 +9,12 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import SubprocessError
 
 import attrs
 import torch
+
+from kernels._triton import faults
 
 Call = Callable[[], object]
 
@@ -108,7 +111,7 @@ class Record:
         began = time.monotonic()
         try:
             run(self)
-        except (RuntimeError, ValueError, TypeError, AttributeError, ImportError, KeyError, OSError) as error:
+        except (*faults(), OSError, SubprocessError) as error:
             self.facts[f"{name}: fault"] = f"{type(error).__name__}: {error}"[:500]
             self.say(f"{name}: FAILED: {self.facts[f'{name}: fault']}")
         self.facts[f"{name}: seconds"] = round(time.monotonic() - began, 1)
@@ -131,7 +134,7 @@ class Record:
         """Time a call and keep the figure. A peer that cannot run is kept with its fault."""
         try:
             figure = Figure(stage, name, self.seconds(call), moved, work, by)
-        except (RuntimeError, ValueError, TypeError, AttributeError, ImportError) as error:
+        except faults() as error:
             if by == "inferno":
                 raise
             figure = Figure(stage, name, 0.0, moved, work, by, f"{type(error).__name__}: {error}"[:200])

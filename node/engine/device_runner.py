@@ -153,6 +153,7 @@ class DeviceRunner:
         dtype, form = FORMS[name]
         blocks = _preflight(shape, dtype, form, device, options)
         if device.type == "cuda":
+            device = torch.device("cuda", device.index or 0)
             torch.cuda.set_device(device)
             recorder = recorder or CudaRecorder(device)
         kernels = select_device(

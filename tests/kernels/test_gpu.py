@@ -10,7 +10,7 @@ from kernels.parity import jobs, verdicts
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.timeout(900)]
 
-DEVICE = torch.device("cuda")
+DEVICE = torch.device("cuda:0")
 
 
 def test_the_gpu_can_be_used():
