@@ -91,7 +91,7 @@ class Attempt(Verb):
     """Time left for the whole request; 0 is unbounded."""
     tenant: str = field(string(256), "")
     priority: int = field(integer(-100, 100), 0)
-    """The lower is served first; one step is worth 64 places in an engine's queue."""
+    """The lower is served first; one step is worth 16,384 tokens of the tenant's share in an engine's queue."""
     trace: str = field(string(128), "")
     parallel: int = field(integer(1, 1024), 1)
     """Reserved: tensor-parallel degree that the bits depend on."""

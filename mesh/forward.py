@@ -155,6 +155,9 @@ class Forwarder:
 
     def _search(self, now: Now, flight: Flight) -> list[Output]:
         options = self.options
+        if flight.tried and set(flight.tried.values()) == {"deadline_exceeded"}:
+            flight.fail("deadline_exceeded", "no node could begin the answer within the request's time")
+            return self._ended(now, flight)
         search = self._searching.setdefault(flight.id, _Search(now.mono, options.retry_s))
         flight.tried.clear()
         if now.mono - search.since >= options.route_wait_s:

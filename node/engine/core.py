@@ -26,13 +26,13 @@ from mesh.errors import DecodeError
 from mesh.frames import Accept, Frame, Kind, Ping, Pong, Prepared, Progress, Ready, Reject, Status, Step
 from node.engine.blocks import Blocks
 from node.engine.constraint import Grammars
-from node.engine.door import Door, Opening, Refused, busy
+from node.engine.door import Door, Opening, Refused, busy, too_late
 from node.engine.errands import Answer, Errand, Errands
 from node.engine.plan import Plan, Sampled
-from node.engine.scheduler import Limits, Outcome, Scheduler
+from node.engine.scheduler import PREFILL_SHARE, Limits, Outcome, Scheduler
 from node.engine.sequence import Sequence
 from node.engine.serving import Serving
-from node.engine.speed import Speed
+from node.engine.speed import Speed, decode_rows
 from node.engine.text import Text, prompt_param
 
 STATUS_INTERVAL_S = 1.0
@@ -118,15 +118,15 @@ class EngineCore:
         for number, answer in answers:
             opening = self._opening.pop(number, None)
             if opening is not None:
-                frames += self._answered(opening, answer)
+                frames += self._answered(now_s, opening, answer)
         return frames + self._status(now_s)
 
-    def _answered(self, opening: Opening, answer: Prepared | Reject) -> list[Frame]:
+    def _answered(self, now_s: float, opening: Opening, answer: Prepared | Reject) -> list[Frame]:
         frame = opening.frame
         if isinstance(answer, Reject):
             return [answer.frame(frame.flight, frame.attempt)]
         try:
-            return self._begin(opening, answer)
+            return self._begin(now_s, opening, answer)
         except Refused as refused:
             return [refused.reject.frame(frame.flight, frame.attempt)]
 
@@ -141,10 +141,12 @@ class EngineCore:
 
     def commit(self, now_s: float, plan: Plan, sampled: tuple[Sampled, ...]) -> list[Frame]:
         """Take what the last planned step yielded."""
-        self.speed.observe(plan, now_s - self._planned_s)
-        self._pace()
+        held_before = self.scheduler.accepted
+        outcomes = self.scheduler.commit(sampled)
+        self.speed.observe(plan, now_s - self._planned_s, self.scheduler.accepted - held_before)
+        self._pace(plan)
         frames: list[Frame] = []
-        for outcome in self.scheduler.commit(sampled):
+        for outcome in outcomes:
             frames += self._tell(outcome)
         return frames + self._status(now_s)
 
@@ -177,7 +179,7 @@ class EngineCore:
             raise busy(self.scheduler, self.queued_tokens, self.speed.decode.per_s)
         opening = Opening(frame, self._door.check(frame), now_s)
         if not self.options.text_worker:
-            return self._begin(opening, self._door.prepare(opening.attempt))
+            return self._begin(now_s, opening, self._door.prepare(opening.attempt))
         self._handles += 1
         self._opening[self._handles] = opening
         errand = Frame(Kind.OPEN, self._handles, frame.attempt, frame.body)
@@ -201,7 +203,7 @@ class EngineCore:
         self.errands.forget(number)
         return self._opening.pop(number)
 
-    def _begin(self, opening: Opening, prepared: Prepared) -> list[Frame]:
+    def _begin(self, now_s: float, opening: Opening, prepared: Prepared) -> list[Frame]:
         """Accept an attempt whose prompt is known. Raises Refused."""
         frame = opening.frame
         self._handles += 1
@@ -211,7 +213,18 @@ class EngineCore:
             return [accept, *serving.finish()]
         self.scheduler.add(serving.sequence)
         self._served[frame.flight] = serving
+        self._check_time(now_s, serving)
         return [accept]
+
+    def _check_time(self, now_s: float, serving: Serving) -> None:
+        """Refuse what would not have its first token in time at the measured speed; another may be quicker."""
+        speed = self.speed.prefill.per_s
+        if serving.deadline_s is None or not speed:
+            return
+        wait_s, left_s = self.scheduler.tokens_before(serving.sequence) / speed, serving.deadline_s - now_s
+        if wait_s > left_s:
+            self._forget(serving)
+            raise too_late(wait_s, left_s)
 
     def _accept(self, sequence: Sequence) -> Accept:
         return Accept(
@@ -270,12 +283,13 @@ class EngineCore:
         tickets = {serving.sequence.handle: ticket for ticket, serving in self._served.items()}
         return [Step(tuple(tickets[handle] for handle in step)).frame()]
 
-    def _pace(self) -> None:
-        """Let the budget be what the device prefills in the time that a step may last."""
-        speed, limit = self.speed.prefill.per_s, self.options.limits.step_tokens
+    def _pace(self, plan: Plan) -> None:
+        """Let the budget be what the device prefills in the time that a step may last, beside those that decode."""
+        speed, step_s = self.speed.prefill.per_s, self.options.step_s_max
         if speed:
-            budget = max(STEP_TOKENS_MIN, int(speed * self.options.step_s_max))
-            self.scheduler.step_tokens = min(budget, limit)
+            left_s = max(step_s - self.speed.decode_step_s, step_s / PREFILL_SHARE)
+            budget = max(STEP_TOKENS_MIN, int(speed * left_s) + decode_rows(plan))
+            self.scheduler.step_tokens = min(budget, self.options.limits.step_tokens)
 
     def _status(self, now_s: float) -> list[Frame]:
         """Return a STATUS if the load has changed, or if none has gone out for a while."""

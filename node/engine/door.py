@@ -57,6 +57,14 @@ def busy(scheduler: Scheduler, queued_tokens: int, tokens_per_s: float) -> Refus
     return refused("busy", f"`{limit}` requests wait already, which is the most", "", True, wait_ms)
 
 
+def too_late(wait_s: float, left_s: float) -> Refused:
+    """Return the refusal of what could not begin its answer in time."""
+    message = (
+        f"`{1000 * left_s:.0f}` ms are left, the first token would take {1000 * wait_s:.0f} ms at the least"
+    )
+    return refused("deadline_exceeded", message, retryable=True)
+
+
 def sampling(parameters: Parameters, seed: int) -> Sampling:
     """Return what the runner needs of a request's parameters."""
     names = (field.name for field in attrs.fields(Sampling) if field.name not in ("seed", "banned"))

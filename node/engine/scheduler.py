@@ -3,7 +3,8 @@
 Theory of operation. `plan()` chooses the rows of one step, the runner computes
 them, `commit()` takes the sampled ids back. A step has a budget of tokens:
 
-1.  every sequence that decodes takes one, those that waited longest first;
+1.  every sequence that decodes takes one; if they are too many, tenants in turn, and
+    of each those that waited longest first;
 2.  what is left is prefill, cut into chunks: first the sequences that already
     run, then new ones in order of their place in the queue, each as soon as the
     blocks for all that it knows are at hand.
@@ -11,7 +12,8 @@ them, `commit()` takes the sampled ids back. A step has a budget of tokens:
 While a prefill waits, decoding leaves it a quarter of the budget at least. A step without prefill that has
 few rows lets its sequences guess ahead (`node.engine.guess`): several ids are verified in one step.
 
-Places are `arrival + 64 * priority`: a total order in which nobody is overtaken
+Places come from the accounts of tenants (`node.engine.accounts`), in tokens, moved by
+priority: a total order that is fair between tenants, and in which nobody is overtaken
 without end. When blocks run out the sequence with the last place is pre-empted:
 it forgets what it has computed and waits again at its old place. The first in
 order is never pre-empted, and whoever could not fit even alone is refused at the
@@ -32,6 +34,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from mesh.errors import LimitError
+from node.engine.accounts import OUTPUT_TOKENS, Accounts
 from node.engine.blocks import Blocks
 from node.engine.plan import Plan, Row, Sampled, yields
 from node.engine.sequence import Sequence, State
@@ -85,6 +88,8 @@ class Scheduler:
     limits: Limits = attrs.Factory(Limits)
     step_tokens: int = attrs.field(init=False)
     """The budget in force, at most `limits.step_tokens`; the engine core lowers it on slow devices."""
+    accounts: Accounts = attrs.field(init=False, factory=Accounts)
+    """What tenants have been given, and thus who comes first."""
     preemptions: int = attrs.field(init=False, default=0)
     """Pre-emptions so far."""
     drafted: int = attrs.field(init=False, default=0)
@@ -138,6 +143,8 @@ class Scheduler:
             raise LimitError(
                 f"`{sequence.tokens_max}` tokens are wanted, the engine's memory holds {self.blocks.tokens}"
             )
+        sequence.charged = sequence.pending + min(sequence.remaining, OUTPUT_TOKENS)
+        sequence.start = self.accounts.enter(sequence.tenant, sequence.charged)
         _enter(self._waiting, sequence)
         if sequence.on_probation:
             _enter(self._probation, sequence)
@@ -153,6 +160,13 @@ class Scheduler:
         if sequence in self._probation:
             self._probation.remove(sequence)
         sequence.state = State.ENDED
+        self.accounts.leave(sequence.tenant, sequence.charged, sequence.cost)
+
+    def tokens_before(self, sequence: Sequence) -> int:
+        """Return how many known tokens will be computed before a queued one has its first new token, at least."""
+        queue = itertools.chain(self._running, self._waiting)
+        others = sum(s.pending for s in queue if s.pending > 1 and s.place < sequence.place)
+        return others + sequence.pending - self.cached_tokens(sequence)
 
     def plan(self) -> Plan | None:
         """Choose the next step; None if there is nothing to compute."""
@@ -162,7 +176,13 @@ class Scheduler:
             assert self.idle, "work is left, but no step was found"
             return None
         self._flying = rows
+        self._charge(rows)
         return Plan(tuple(row for _, row in rows))
+
+    def _charge(self, rows: "Flying") -> None:
+        for sequence, row in rows:
+            sequence.cost += len(row.ids)
+        self.accounts.served(sum(len(row.ids) for _, row in rows))
 
     def commit(self, sampled: Iterable[Sampled]) -> list[Outcome]:
         """Take what the planned step yielded; sequences ended meanwhile are left out."""
@@ -269,12 +289,15 @@ class Scheduler:
         sequence.drafts = sequence.drafts[: max(reach, 0)]
 
     def _decode(self, running: list[Sequence], waiting: bool) -> list[tuple[Sequence, int]]:
-        """Choose the sequences that decode, those that waited longest first."""
+        """Choose the sequences that decode; if not all can, one of each tenant, then a second, and so on."""
         decoding = [s for s in running if s.pending == 1]
         prefill = waiting or len(decoding) < len(running)
         share = self.step_tokens // PREFILL_SHARE if prefill else 0
+        room = max(1, self.step_tokens - share)
         decoding.sort(key=lambda sequence: sequence.turn)
-        return [(sequence, 1) for sequence in decoding[: max(1, self.step_tokens - share)]]
+        if len(decoding) > room:
+            decoding = _by_tenants(decoding)
+        return [(sequence, 1) for sequence in decoding[:room]]
 
     def _admissions(self, waiting: list[Sequence]) -> Iterator[Sequence]:
         """Admit in order of place, for as long as the caller has budget and there is room."""
@@ -391,3 +414,16 @@ Flying = list[tuple[Sequence, Row]]
 
 def _enter(queue: list[Sequence], sequence: Sequence) -> None:
     bisect.insort(queue, sequence, key=lambda other: other.place)
+
+
+def _by_tenants(sequences: list[Sequence]) -> list[Sequence]:
+    """Return the first of each tenant, then the second of each, and so on; tenants by their latest turn."""
+    seen: dict[str, list[Sequence]] = {}
+    ranks = []
+    for sequence in sequences:
+        mine = seen.setdefault(sequence.tenant, [])
+        ranks.append(len(mine))
+        mine.append(sequence)
+    latest = {tenant: max(s.turn for s in mine) for tenant, mine in seen.items()}
+    order = sorted(zip(ranks, sequences, strict=True), key=lambda pair: (pair[0], latest[pair[1].tenant]))
+    return [sequence for _, sequence in order]

@@ -24,8 +24,9 @@ from node.engine.constraint import Constraint, leaves_any
 from node.engine.guess import Guesser
 from node.engine.plan import Sampling
 
-PRIORITY_PLACES = 64
-"""Places in the queue that one point of priority is worth; finite, so that nobody waits for ever."""
+PRIORITY_TOKENS = 64 * 256
+"""Tokens of its tenant's share that one point of priority is worth, about 64 requests; finite, so that nobody
+waits for ever."""
 
 
 class State(enum.Enum):
@@ -77,6 +78,12 @@ class Sequence:
     """Prompt and produced ids together."""
     turn: int = attrs.field(init=False, default=0)
     """Number of the last row that it was given, counted over all sequences."""
+    start: float = attrs.field(init=False, default=0.0)
+    """Where it starts on the clock of its engine's accounts (`node.engine.accounts`)."""
+    charged: int = attrs.field(init=False, default=0)
+    """What its tenant has been charged for it, an estimate."""
+    cost: int = attrs.field(init=False, default=0)
+    """Tokens that have been computed for it."""
     _start: int = attrs.field(init=False)
     _keys: list[bytes] = attrs.field(init=False)
 
@@ -87,9 +94,9 @@ class Sequence:
         self._keys = [root_key(self.tenant)]
 
     @property
-    def place(self) -> int:
-        """Its place in the queue; the lowest is served first and pre-empted last."""
-        return self.handle + PRIORITY_PLACES * self.priority
+    def place(self) -> tuple[float, int]:
+        """Its place in the queue; the lowest is served first and pre-empted last. It never changes while queued."""
+        return self.start + PRIORITY_TOKENS * self.priority, self.handle
 
     @property
     def pending(self) -> int:

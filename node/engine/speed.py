@@ -1,15 +1,24 @@
 """How fast an engine computes, measured over its recent steps.
 
 Tokens and seconds are summed apart and fade together, so that a large chunk counts
-for more than a prompt of ten tokens, whose step is mostly overhead.
+for more than a prompt of ten tokens, whose step is mostly overhead. They fade by the
+time that was computed, not by the step: five steps of a millisecond say little. A speed
+is said only when there is enough behind it; until then it is 0, which is `unknown`.
 """
 
 import attrs
 
 from node.engine.plan import Plan
 
+HALF_LIFE_S = 0.5
+"""Seconds of computing after which a step counts half."""
+
 FADE = 0.8
-"""What is kept of the past at each step: about the last five count."""
+"""What is kept of the past at each step at least: of steps longer than the half-life, about five count."""
+
+EVIDENCE_STEPS, EVIDENCE_S = 4, 0.05
+"""A speed is unknown before it has been measured in so many steps, or for so long: the first of a request, or the
+only one of a short one, may take a tenth or ten times of what others take."""
 
 
 def prefill_tokens(plan: Plan) -> int:
@@ -28,16 +37,20 @@ class Rate:
 
     tokens: float = 0.0
     seconds: float = 0.0
+    steps: int = 0
 
     def add(self, tokens: int, seconds: float) -> None:
         """Take what a step did."""
-        self.tokens = FADE * self.tokens + tokens
-        self.seconds = FADE * self.seconds + seconds
+        kept = max(FADE, 0.5 ** (seconds / HALF_LIFE_S))
+        self.tokens = kept * self.tokens + tokens
+        self.seconds = kept * self.seconds + seconds
+        self.steps += 1
 
     @property
     def per_s(self) -> float:
-        """The rate; 0 before the first step."""
-        return self.tokens / self.seconds if self.seconds else 0.0
+        """The rate; 0 until it is known."""
+        known = self.steps >= EVIDENCE_STEPS or self.seconds >= EVIDENCE_S
+        return self.tokens / self.seconds if known and self.seconds > 0 else 0.0
 
 
 @attrs.define
@@ -46,14 +59,18 @@ class Speed:
 
     prefill: Rate = attrs.Factory(Rate)
     decode: Rate = attrs.Factory(Rate)
-    _decode_step_s: float = 0.0
+    decode_step_s: float = 0.0
+    """How long the last step took in which all sequences decoded; 0 before the first."""
 
-    def observe(self, plan: Plan, elapsed_s: float) -> None:
-        """Take a step's duration. In a mixed step decoding is charged what it last took alone."""
+    def observe(self, plan: Plan, elapsed_s: float, held: int = 0) -> None:
+        """Take a step's duration, and how many of its guesses held: they were said too.
+
+        In a mixed step decoding is charged what it last took alone.
+        """
         prefill, decode = prefill_tokens(plan), decode_rows(plan)
         if not prefill:
-            self._decode_step_s = elapsed_s
-            self.decode.add(decode, elapsed_s)
+            self.decode_step_s = elapsed_s
+            self.decode.add(decode + held, elapsed_s)
             return
-        charged = min(self._decode_step_s, 0.75 * elapsed_s) if decode else 0.0
+        charged = min(self.decode_step_s, 0.75 * elapsed_s) if decode else 0.0
         self.prefill.add(prefill, elapsed_s - charged)

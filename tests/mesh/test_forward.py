@@ -113,6 +113,17 @@ def test_a_busy_worker_is_passed_over_for_the_next() -> None:
     entry.check()
 
 
+def test_when_all_say_that_it_cannot_begin_in_time_it_ends_at_once() -> None:
+    entry = two()
+    id, _ = entry.submit(timeout_s=30)
+    late = Reject("deadline_exceeded")
+    assert sent(entry.say("a", late, id, 1), Kind.OPEN)
+    entry.say("b", late, id, 2)
+    flight = entry.forwarder.flights[id]
+    assert (flight.state, flight.failure.code) == (State.FAILED, "deadline_exceeded")
+    entry.check()
+
+
 def test_when_all_are_busy_it_waits_and_tries_again() -> None:
     entry = two()
     id, _ = entry.submit()

@@ -197,6 +197,38 @@ def test_time_that_is_over_ends_it():
     assert len(engine.ids(2)) == 10
 
 
+def test_what_cannot_begin_in_time_is_refused_at_once_with_the_figures():
+    engine = Engine(ToyRunner(blocks=256, block_tokens=4, context_max=512))
+    engine.open(ask("x" * 400, max_tokens=1), 1)
+    engine.step(cost_s=1.0)
+    engine.step(cost_s=1.0)
+    engine.open(ask("y" * 400, max_tokens=5), 2)
+    blocks = engine.core.scheduler.blocks.available
+    (reject,) = engine.open(ask("z" * 100, max_tokens=5, remaining_ms=2000), 3)
+    assert (reject.code, reject.retryable) == ("deadline_exceeded", True)
+    assert "2000` ms are left" in reject.message
+    assert engine.core.scheduler.blocks.available == blocks
+    (accept,) = engine.open(ask("z" * 100, max_tokens=5, remaining_ms=60_000), 4)
+    assert isinstance(accept, Accept)
+    engine.run()
+
+
+def test_before_any_speed_is_known_no_deadline_is_refused():
+    (accept,) = Engine().open(ask(remaining_ms=1))
+    assert isinstance(accept, Accept)
+
+
+def test_what_a_deadline_ends_in_the_queue_leaves_it_at_the_next_step():
+    engine = Engine(limits=Limits(running_max=1))
+    engine.open(ask(max_tokens=100), 1)
+    engine.open(ask(remaining_ms=55), 2)
+    while not engine.verbs(Reject, 2):
+        engine.step()
+    assert engine.now == pytest.approx(0.07)
+    assert engine.core.scheduler.load == (0, 1)
+    engine.run()
+
+
 def test_long_prefills_tell_how_far_they_are():
     engine = Engine(limits=Limits(step_tokens=16))
     engine.open(ask("x" * 40, max_tokens=1))
@@ -249,6 +281,17 @@ def test_a_slow_device_gets_smaller_chunks():
     engine.open(ask("x" * 900, max_tokens=1))
     engine.step(cost_s=2.0)
     assert engine.core.scheduler.step_tokens == 32
+
+
+def test_chunks_leave_room_for_the_time_that_decoding_takes():
+    engine = Engine(ToyRunner(blocks=256, block_tokens=4, context_max=1024), step_s_max=0.25)
+    engine.open(ask("x", max_tokens=100))
+    for _ in range(5):
+        engine.step(cost_s=0.15)
+    engine.open(ask("x" * 900, max_tokens=1), 2)
+    engine.step(cost_s=0.15 + 1.0)
+    tokens = 255 / 1.0 * (0.25 - 0.15)
+    assert engine.core.scheduler.step_tokens == pytest.approx(tokens + 1, abs=2)
 
 
 def test_a_sequence_that_spoils_a_step_is_given_up_and_the_others_go_on():

@@ -3,7 +3,7 @@
 from mesh.attempt import PROBATION_TOKENS
 from node.engine.blocks import chain
 from node.engine.plan import Sampling
-from node.engine.sequence import PRIORITY_PLACES, Sequence
+from node.engine.sequence import PRIORITY_TOKENS, Sequence
 
 
 def sequence(prompt: tuple[int, ...] = (1, 2, 3), **more) -> Sequence:
@@ -42,10 +42,11 @@ def test_probation_counts_from_where_the_attempt_began():
     assert not suspect.on_probation
 
 
-def test_priority_is_worth_places_but_not_eternity():
-    early = sequence(handle=100)
-    assert sequence(handle=101, priority=-1).place < early.place
-    assert sequence(handle=100 + PRIORITY_PLACES + 1, priority=-1).place > early.place
+def test_priority_is_worth_tokens_but_not_eternity():
+    early, urgent = sequence(handle=100), sequence(handle=101, priority=-1)
+    assert urgent.place < early.place
+    urgent.start = PRIORITY_TOKENS
+    assert urgent.place > early.place
 
 
 def test_keys_are_those_of_the_chain_however_they_are_asked_for():

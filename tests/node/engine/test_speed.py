@@ -14,6 +14,28 @@ def test_before_the_first_step_nothing_is_known():
     assert (Speed().prefill.per_s, Speed().decode.per_s) == (0, 0)
 
 
+def test_one_short_step_is_no_speed():
+    speed = Speed()
+    speed.observe(Plan((row(1),)), 1e-5)
+    assert speed.decode.per_s == 0
+    for _ in range(3):
+        speed.observe(Plan((row(1),)), 0.02)
+    assert speed.decode.per_s == pytest.approx(66, rel=0.05)
+
+
+def test_guesses_that_held_were_said_too():
+    speed = Speed()
+    speed.observe(Plan((row(1),)), 0.2, held=3)
+    assert speed.decode.per_s == pytest.approx(20)
+
+
+def test_short_steps_are_averaged_over_time_not_over_five_of_them():
+    speed = Speed()
+    for elapsed in [0.001, 0.003] * 200:
+        speed.observe(Plan((row(1),)), elapsed)
+    assert speed.decode.per_s == pytest.approx(500, rel=0.01)
+
+
 def test_decode_counts_all_sequences():
     speed = Speed()
     speed.observe(Plan((row(1), row(1))), 0.1)
@@ -37,6 +59,6 @@ def test_decode_in_a_mixed_step_is_not_charged_to_prefill():
 
 def test_the_recent_counts():
     speed = Speed()
-    for elapsed in [1.0] * 20 + [0.1] * 20:
+    for elapsed in [1.0] * 20 + [0.1] * 40:
         speed.observe(Plan((row(1),)), elapsed)
     assert speed.decode.per_s == pytest.approx(10, rel=0.1)
