@@ -82,6 +82,8 @@ class Kernels:
     """What else decides bits, for the numerical policy."""
     pack_linear: Callable[..., Linear]
     """(weight [n, k], bias [n] or None), both of `dtype` -> a linear."""
+    joins: bool
+    """Whether `pack_linear` takes a list of weights too, which lie one below the other."""
     plan_attention: Callable[..., object]
     """(spans, look=EVERYTHING): cut one step's rows for `attend`, for all layers that look alike; spans of one
     row stand first."""
@@ -147,7 +149,10 @@ def _compiled(library: Native, geometry: Geometry, weights: str) -> Kernels:
         weights=weights,
         exact=False,
         declared={"library": library.digest, "block": geometry.block},
-        pack_linear=lambda weight, bias=None: pack(library, [weight], bias),
+        pack_linear=lambda weight, bias=None: pack(
+            library, [weight] if isinstance(weight, Tensor) else weight, bias
+        ),
+        joins=True,
         plan_attention=partial(native_ops.plan_attention, geometry.group),
         rms_norm=partial(native_ops.rms_norm, library),
         add_rms_norm=partial(native_ops.add_rms_norm, library),
@@ -184,6 +189,7 @@ def _probed(geometry: Geometry, weights: str) -> Kernels:
         exact=exact,
         declared={"slice_width": cut, "attention": declared},
         pack_linear=pack,
+        joins=False,
         plan_attention=lambda spans, look=EVERYTHING: attention.plan_attention(spans, plan, look),
         rms_norm=rms_norm.rms_norm,
         add_rms_norm=rms_norm.add_rms_norm,

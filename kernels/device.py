@@ -81,6 +81,7 @@ class DeviceKernels:
     rope_store: Callable[..., Tensor] = rope_store_triton
     swiglu: Callable[[Tensor], Tensor] = swiglu_triton
     attend: Callable[[Tensor, Tensor, Work, float], Tensor] = attend_triton
+    joins: bool = False
 
     def pack_linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         """Hold a weight [n, k] and bias [n] of `dtype` on the device, in this record's form."""

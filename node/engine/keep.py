@@ -23,6 +23,7 @@ from torch import Tensor
 from kernels import Kernels, Linear
 from kernels.native import private
 from kernels.native_ops import Int8Linear, int8_parts
+from node.engine.model import pack_parts
 
 FORM = "int8 panels of 64, 1"
 """Changes whenever the layout or the quantisation does."""
@@ -31,6 +32,8 @@ BYTES_MIN = 32 << 20
 """Smaller weights are quantised again at each start: it takes no time."""
 BYTES_MAX = 32 << 30
 """Of all packed weights together. The longest unused go first."""
+DIGESTS_MAX = 1024
+"""Files of digests; the oldest half goes when there are more."""
 HEADER_BYTES_MAX = 1 << 20
 DTYPES = {"int8": torch.int8, "int32": torch.int32, "float32": torch.float32}
 THREADS = 2
@@ -64,7 +67,6 @@ class Packed:
 
     kernels: Kernels
     file: Path | None
-    bytes_min: int = BYTES_MIN
     _kept: Mapping[str, Tensor] = attrs.Factory(dict)
     _made: dict[str, Tensor] = attrs.Factory(dict)
 
@@ -77,13 +79,13 @@ class Packed:
         file = directory / "packed" / name
         return cls(kernels, file, read(file) or {})
 
-    def pack(self, name: str, weight: Callable[[], Tensor], bias: Tensor | None) -> Linear:
-        """A linear by name; reads its weight only if it has to be packed."""
+    def pack(self, name: str, weights: Callable[[], Sequence[Tensor]], bias: Tensor | None) -> Linear:
+        """A linear by name; reads its weights, one below the other, only if they have to be packed."""
         sizes = self._kept.get(f"{name} sizes")
         if sizes is not None and self.kernels.restore_linear is not None:
             parts = tuple(self._kept[f"{name} {part}"] for part in ("packed", "scale", "sums"))
             return self.kernels.restore_linear(parts, bias, *sizes.tolist())
-        layer = self.kernels.pack_linear(weight(), bias)
+        layer = pack_parts(self.kernels, weights(), bias)
         if self.file is not None and isinstance(layer, Int8Linear):
             sizes = torch.tensor([layer.width, layer.outputs], dtype=torch.int32)
             self._made[f"{name} sizes"] = sizes
@@ -184,6 +186,7 @@ def digest_of(directory: Path, files: Iterable[Path], compute: Callable[[], str]
     except (OSError, ValueError):
         pass
     digest = compute()
+    _forget(kept.parent)
     partial = kept.with_suffix(f".{os.getpid()}.partial")
     try:
         partial.write_text(digest, encoding="ascii")
@@ -191,6 +194,14 @@ def digest_of(directory: Path, files: Iterable[Path], compute: Callable[[], str]
     except OSError:
         partial.unlink(missing_ok=True)
     return digest
+
+
+def _forget(directory: Path, most: int = DIGESTS_MAX) -> None:
+    files = [*directory.iterdir()]
+    if len(files) >= most:
+        files.sort(key=lambda file: file.stat().st_mtime_ns)
+        for file in files[: len(files) - most // 2]:
+            file.unlink(missing_ok=True)
 
 
 def _facts(status: os.stat_result) -> tuple[int, ...]:

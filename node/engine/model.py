@@ -120,8 +120,16 @@ def _scaled(frequencies: Tensor, scaling: Llama3Scaling) -> Tensor:
     return (1 - kept) * frequencies / scaling.factor + kept * frequencies
 
 
-Pack = Callable[[str, Callable[[], Tensor], Tensor | None], Linear]
-"""(name, what reads the weight, bias) -> the packed linear. The name is the same at each load."""
+Pack = Callable[[str, Callable[[], Sequence[Tensor]], Tensor | None], Linear]
+"""(name, what reads the weights that lie one below the other, bias) -> the packed linear. The name is the same at
+each load."""
+
+
+def pack_parts(kernels: Kernels, weights: Sequence[Tensor], bias: Tensor | None) -> Linear:
+    """Pack weights [n_i, k] as one linear, without joining them first where the kernels can."""
+    if kernels.joins:
+        return kernels.pack_linear(weights, bias)
+    return kernels.pack_linear(weights[0] if len(weights) == 1 else torch.cat(tuple(weights)), bias)
 
 
 def load_transformer(
@@ -132,7 +140,7 @@ def load_transformer(
     pack: Pack | None = None,
 ) -> Transformer:
     """Read, convert and pack all weights. `progress(done, total)` counts layers; `pack` may keep what it packs."""
-    packed = pack or (lambda _name, read, bias: kernels.pack_linear(read(), bias))
+    packed = pack or (lambda _name, read, bias: pack_parts(kernels, read(), bias))
     layers = []
     for index in range(shape.layers):
         layers.append(_load_layer(shape, weights, kernels, f"model.layers.{index}.", packed))
@@ -147,7 +155,7 @@ def load_transformer(
         frequencies=rope_frequencies(shape),
         layers=tuple(layers),
         norm=weights.read("model.norm.weight", kernels.dtype),
-        head=packed("head", lambda: weights.read(head, kernels.dtype), None),
+        head=packed("head", lambda: [weights.read(head, kernels.dtype)], None),
     )
 
 
@@ -155,14 +163,13 @@ def _load_layer(shape: Shape, weights: Weights, kernels: Kernels, prefix: str, p
     def read(name: str) -> Tensor:
         return weights.read(prefix + name, kernels.dtype)
 
-    def fused(pattern: str, *names: str) -> Tensor:
-        parts = [read(pattern.format(name)) for name in names]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    def parts(pattern: str, *names: str) -> list[Tensor]:
+        return [read(pattern.format(name)) for name in names]
 
     def linear(pattern: str, *names: str, biased: bool = False) -> Linear:
-        bias = fused(f"{pattern}.bias", *names) if biased else None
+        bias = torch.cat(parts(f"{pattern}.bias", *names)) if biased else None
         name = prefix + pattern.format("_".join(names))
-        return pack(name, lambda: fused(f"{pattern}.weight", *names), bias)
+        return pack(name, lambda: parts(f"{pattern}.weight", *names), bias)
 
     return Layer(
         input_norm=read("input_layernorm.weight"),

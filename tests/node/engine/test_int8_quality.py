@@ -78,7 +78,9 @@ def test_the_bounds_object_to_four_bits(
     def select(*arguments: object) -> kernels.Kernels:
         chosen = honest(*arguments)
         return attrs.evolve(
-            chosen, pack_linear=lambda weight, bias=None: chosen.pack_linear(coarse(weight), bias)
+            chosen,
+            joins=False,
+            pack_linear=lambda weight, bias=None: chosen.pack_linear(coarse(weight), bias),
         )
 
     monkeypatch.setattr(kernels, "select", select)

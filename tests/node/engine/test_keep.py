@@ -63,9 +63,10 @@ def test_a_second_start_maps_what_the_first_packed(tmp_path: Path, monkeypatch: 
     first = load(model, dtype="int8", keep=kept)
     text = generate(first, PROMPT, 8)
     (file,) = (kept / "packed").iterdir()
-    size = file.stat().st_size
+    size, inode = file.stat().st_size, file.stat().st_ino
     second = load(model, dtype="int8", keep=kept)
     assert (second.policy, generate(second, PROMPT, 8)) == (first.policy, text)
+    assert file.stat().st_ino == inode, "it was packed and written again"
     short = file.read_bytes()[:-5000]
     file.unlink()  # mapped by the two before
     file.write_bytes(short)
@@ -91,3 +92,13 @@ def test_a_digest_is_computed_again_when_a_file_changes(tmp_path: Path):
         kept.write_text("no digest")
     keep.digest_of(tmp_path / "keep", [file], compute)
     assert asked == ["one", "two", "two"]
+
+
+def test_old_digests_are_forgotten(tmp_path: Path):
+    for age in range(10):
+        (tmp_path / f"{age}").touch()
+        os.utime(tmp_path / f"{age}", (1000 - age, 1000 - age))
+    keep._forget(tmp_path, most=10)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "1", "2", "3", "4"]
+    keep._forget(tmp_path, most=10)
+    assert len([*tmp_path.iterdir()]) == 5
