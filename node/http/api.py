@@ -25,6 +25,10 @@ TRACE_CHARACTERS_MAX = 128
 """Longest part of a client's own request id that is carried along."""
 
 
+IGNORED_MAX = 16
+"""Most ignored fields that an answer names."""
+
+
 @attrs.frozen
 class Api:
     """The routes under /v1, over a gateway."""
@@ -124,7 +128,7 @@ async def serve_whole(exchange: Exchange, ask: Ask, streams: list[Stream], event
     """Wait for every choice, then answer."""
     choices = tuple([await gather(stream, index, ask, events) for index, stream in enumerate(streams)])
     body = openai.answer(events, choices, await usage_of(ask, streams))
-    await exchange.send(Response(200, body, headers=headers_of(streams[0])))
+    await exchange.send(Response(200, body, headers=headers_of(streams[0], ask)))
 
 
 def reader_of(ask: Ask) -> Reader | None:
@@ -150,7 +154,7 @@ async def gather(stream: Stream, index: int, ask: Ask, events: Events) -> Choice
 
 async def serve_stream(exchange: Exchange, ask: Ask, streams: list[Stream], events: Events) -> None:
     """Answer with events, as the choices' logs grow."""
-    await exchange.start(200, EVENTS, (*headers_of(streams[0]), *STREAM_HEADERS))
+    await exchange.start(200, EVENTS, (*headers_of(streams[0], ask), *STREAM_HEADERS))
     teller = Teller(exchange, ask, events)
     if len(streams) == 1:
         await teller.tell(streams[0], 0)
@@ -229,11 +233,13 @@ async def usage_of(ask: Ask, streams: list[Stream]) -> openai.Usage:
     return openai.usage_of(firsts, [stream.delivered for stream in streams])
 
 
-def headers_of(stream: Stream) -> Headers:
-    """Name the request and the worker."""
+def headers_of(stream: Stream, ask: Ask) -> Headers:
+    """Name the request, the worker, and the fields that were ignored."""
+    ignored = ", ".join(ask.ignored[:IGNORED_MAX])
     return (
         (b"x-request-id", b"%016x" % stream.id),
         (b"x-inferno-worker", header_value(stream.worker)),
+        *(((b"x-inferno-ignored", header_value(ignored)),) if ignored else ()),
     )
 
 

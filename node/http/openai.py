@@ -95,10 +95,21 @@ def _with_prompt(choice: "Choice", tokens: list[Logprob]) -> dict[str, Any]:
     """Write log-probabilities; those of an echoed prompt come first."""
     if not (choice.echoed and choice.prompt):
         return completion_logprobs(tokens, choice.echoed)[0]
-    document = completion_logprobs(echoed_logprobs(choice.prompt), 0)[0]
+    document = echo_document(choice.prompt, choice.text)
     rest = completion_logprobs(tokens, choice.echoed)[0]
-    document["token_logprobs"][0] = document["top_logprobs"][0] = None
     return {name: [*document[name], *rest[name]] for name in document}
+
+
+def echo_document(prompt: tuple[PromptToken, ...], text: str) -> dict[str, Any]:
+    """Write an echoed prompt's log-probabilities. Tokens that the tokeniser has added take no room in its text."""
+    document = completion_logprobs(echoed_logprobs(prompt), 0)[0]
+    document["token_logprobs"][0] = document["top_logprobs"][0] = None
+    offsets, at = [], 0
+    for one in prompt:
+        said = one.token.decode(errors="ignore")
+        offsets.append(at)
+        at += len(said) * text.startswith(said, at)
+    return {**document, "text_offset": offsets}
 
 
 def echoed_logprobs(prompt: Iterable[PromptToken]) -> list[Logprob]:
@@ -170,9 +181,7 @@ class Events:
         self._offsets[index] = len(text)
         logprobs = "null"
         if self.logprobs and prompt:
-            document = completion_logprobs(echoed_logprobs(prompt), 0)[0]
-            document["token_logprobs"][0] = document["top_logprobs"][0] = None
-            logprobs = encode(document)
+            logprobs = encode(echo_document(prompt, text))
         return self._event(index, f'{self._words(text)},"logprobs":{logprobs}', "null", extension)
 
     def told(self, index: int, events: list[ToolEvent], chunk: Chunk | None, extension: str) -> bytes:

@@ -102,6 +102,13 @@ UNBUILT: dict[str, tuple[Any, ...]] = {
 """Fields of OpenAI's and vLLM's APIs that are not built yet, and the values of each that ask for nothing."""
 
 
+INSTEAD = {"best_of": "ask for `n` answers with `logprobs`, and choose"}
+"""What to do without a field, where there is more to say than to leave it out."""
+
+CLOSE = 0.8
+"""An unknown field that is so like a known one is a slip, and is refused; others are ignored, and named (difflib)."""
+
+
 @attrs.frozen
 class Ask:
     """A request for tokens, checked."""
@@ -120,6 +127,8 @@ class Ask:
     """What the output shall look like (`mesh.grammar`); empty if it is free."""
     tools: ToolUse | None = None
     """How the answer may call tools; None if all of it is words."""
+    ignored: tuple[str, ...] = ()
+    """Fields that nobody knows, as vLLM ignores them; they are named in a header."""
 
 
 def chat(document: dict[str, Any]) -> Ask:
@@ -179,7 +188,7 @@ def _ask(values: dict[str, Any], prompts: tuple[Segment, ...], special: bool, **
         values["seed"],
         values["stream"],
         values["stream_options"],
-        **{"grammar": grammar.only(values), **more},
+        **{"grammar": grammar.only(values), "ignored": values["ignored"], **more},
     )
 
 
@@ -203,6 +212,7 @@ def read_fields(document: dict[str, Any], api: str) -> dict[str, Any]:
         if name not in rows:
             check_unbuilt(name, value, api, rows)
     values = {name: row.default for name, row in rows.items()}
+    values["ignored"] = tuple(name[:80] for name in document if name not in FIELDS and name not in UNBUILT)
     for name, row in rows.items():
         if document.get(name) is not None:
             values[name] = row.read(name, document[name])
@@ -213,18 +223,18 @@ def read_fields(document: dict[str, Any], api: str) -> dict[str, Any]:
 
 
 def check_unbuilt(name: str, value: Any, api: str, rows: dict[str, Row]) -> None:
-    """Refuse a field that no row reads, unless it asks for nothing."""
+    """Refuse a field that no row reads, unless it asks for nothing, or is known to nobody and no slip of the pen."""
     if name in UNBUILT:
         neutral = UNBUILT[name]
         if value is not None and not any(type(value) is type(good) and value == good for good in neutral):
-            message = f"`{name}` is not supported yet\nhint: leave it out"
+            message = f"`{name}` is not supported yet\nhint: {INSTEAD.get(name, 'leave it out')}"
             raise RequestError("unsupported_parameter", message, name)
         return
     if name in FIELDS:
         raise RequestError("unsupported_parameter", f"`{name}` is no field of this request ({api})", name)
-    near = difflib.get_close_matches(name[:64], [*rows], 1)
-    hint = f"\nhint: `{near[0]}` is meant?" if near else ""
-    raise RequestError("unsupported_parameter", f"`{name:.80}` is an unknown field{hint}", name[:80])
+    if near := difflib.get_close_matches(name[:64], [*rows], 1, CLOSE):
+        message = f"`{name:.80}` is an unknown field\nhint: `{near[0]}` is meant?"
+        raise RequestError("unsupported_parameter", message, name[:80])
 
 
 def read_stream_options(name: str, value: Any) -> bool:

@@ -199,6 +199,17 @@ def test_an_unknown_field_is_refused_with_a_guess():
     assert "hint: `max_tokens`" in error.message
 
 
+def test_a_field_that_nobody_knows_is_ignored_and_named():
+    ask = schema.completion({**TEXT, "ordering_of_moons": {"a": 1}, "zz": None})
+    assert ask.ignored == ("ordering_of_moons", "zz")
+    assert attrs.evolve(ask, ignored=()) == schema.completion(TEXT)
+
+
+def test_best_of_is_refused_with_what_to_do():
+    assert "ask for `n` answers" in refusal({**TEXT, "best_of": 3}).message
+    assert schema.completion({**TEXT, "best_of": 1}) == schema.completion(TEXT)
+
+
 @pytest.mark.parametrize(
     ("api", "name"),
     [("completion", "messages"), ("chat", "prompt"), ("chat", "echo"), ("completion", "top_logprobs")],

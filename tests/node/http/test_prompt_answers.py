@@ -7,6 +7,7 @@ from trio.testing import MockClock as Clock
 
 from mesh.flight import Flight
 from mesh.frames import Logprob, Prompt, PromptToken, Ranked, Tokens
+from node.http.openai import echo_document
 from tests.node.http.fake import FakeGateway
 from tests.node.http.test_http_api import Client, client  # noqa: F401  a fixture
 
@@ -52,3 +53,14 @@ async def test_an_echo_has_the_prompts_logprobs_first(autojump_clock: Clock, cli
         "top_logprobs": [None, {"x": -0.5, "y": -1.0}, {"c": -0.25}],
         "text_offset": [0, 1, 2],
     }
+
+
+async def test_fields_that_nobody_knows_are_named_in_a_header(autojump_clock: Clock, client: Client):  # noqa: F811
+    answer = await client.ask("/v1/completions", {**ASK, "ordering_of_moons": 1, "zz": 2})
+    assert answer.headers["x-inferno-ignored"] == "ordering_of_moons, zz"
+    assert "x-inferno-ignored" not in (await client.ask("/v1/completions", ASK)).headers
+
+
+def test_tokens_that_the_tokeniser_has_added_take_no_room():
+    added = (PromptToken(0, b"<|begin|>"), PromptToken(1, b"im", -1.0), PromptToken(2, b"port", -2.0))
+    assert echo_document(added, "import os")["text_offset"] == [0, 0, 2]
