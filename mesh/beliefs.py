@@ -68,8 +68,7 @@ from mesh.voice import Voice
 CONTROLS = 3
 """Others who are pinged after a look, where nothing is lost; 1 / (1 - loss) times as many where it is."""
 DOUBT_SENDS = 6
-"""A doubt that is not proven is told so often by each who cannot reach its subject either: two gossip rounds. Enough
-to go round (each tells six, who tell six), and little where nobody else finds anything amiss."""
+"""A doubt is told so often by each who cannot reach its subject: enough to go round, little where nobody else doubts."""
 DEAF_PERIODS = 2.0
 """How long who is deaf waits before looking again, or noticing that it is alone; others wait a verdict."""
 
@@ -148,7 +147,7 @@ class Beliefs:
                 case RoundFailed():
                     self._round_failed(now, finding)
                 case RoundLate():
-                    self._late(now, finding)
+                    self._late(now, finding.target.node)
                 case RoundAnswered():
                     self._reprieve(now, finding.target.node, finding.answered)
                 case Echoed():
@@ -441,22 +440,25 @@ class Beliefs:
             return
         if self._me in accusers:
             self._hearsay.confirmed(now, suspect.node)
-        is_new = self._cases.accuse(now, suspect.identity, accusers)
+        is_new = self._cases.accuse(now, suspect.identity, accusers, self._voice.age_s or 0.0)
         ours = self._cases[suspect.node].ours
         if self._cases.is_proven(suspect.node):
             self._apply(now, suspect, (self._me, *accusers))
         elif is_new and ours:
             self._voice.spread(now, suspect, DOUBT_SENDS)
-        if not ours:
+        if is_new and not ours:
             self.probe(now, suspect.node)
+            if self._detector.is_late(suspect.node):
+                self._late(now, suspect.node)
 
-    def _late(self, now: Now, late: RoundLate) -> None:
+    def _late(self, now: Now, node: str) -> None:
         """An accused one that is alive here has not answered us in time: let others look too."""
-        node = late.target.node
-        if node in self._cases and not self._cases[node].ours and self._is_doubt(node):
-            row = self._members.get(node)
-            assert row is not None, "rounds end with their life"
-            self._voice.spread(now, attrs.evolve(row, liveness=Liveness.SUSPECT), DOUBT_SENDS)
+        case, row = self._cases.get(node), self.live_peer(node)
+        if row is None or case is None or case.ours or not self._is_doubt(node):
+            return
+        self._voice.age_s = now.mono - case.born_at
+        self._voice.spread(now, attrs.evolve(row, liveness=Liveness.SUSPECT), DOUBT_SENDS)
+        self._voice.age_s = None
 
     def _is_doubt(self, node: str) -> bool:
         """Whether the subject of an open case is alive in the table: not enough have seen it fail."""

@@ -79,12 +79,15 @@ class Cases:
         """The open case of `node`, or None."""
         return self._suspicions.get(node)
 
-    def accuse(self, now: Now, suspect: Identity, accusers: tuple[str, ...]) -> bool:
-        """Open a case by the word of `accusers`, this node perhaps, or add them to it. Returns whether that is news."""
+    def accuse(self, now: Now, suspect: Identity, accusers: tuple[str, ...], age_s: float = 0.0) -> bool:
+        """Open a case by the word of `accusers`, this node perhaps, or add them to it. Returns whether that is news.
+
+        `age_s` is how long ago it was first said.
+        """
         case = self._suspicions.get(suspect.node)
         if case is None or case.identity != suspect:
             self.close(suspect.node)
-            self._open(now, suspect, accusers)
+            self._open(now, suspect, accusers, now.mono - age_s)
             return True
         ours = case.ours or self._me in accusers
         if ours == case.ours and case.names(accusers):
@@ -107,7 +110,7 @@ class Cases:
         case = self._suspicions[node]
         return case.ours and len(case.accusers) >= witnesses_needed(self._options, self._members.live)
 
-    def _open(self, now: Now, suspect: Identity, accusers: tuple[str, ...]) -> None:
+    def _open(self, now: Now, suspect: Identity, accusers: tuple[str, ...], born_at: float) -> None:
         options = self._options
         live = self._members.live
         min_s = suspicion_min_s(live, options.probe_period_s, options.suspicion_factor)
@@ -119,7 +122,7 @@ class Cases:
         self._tally.suspicions += 1
         reason = "our round failed" if self._me in accusers else "accused by others"
         self._detector.note(now, suspect.node, "suspect", reason, accusers)
-        case = Suspicion(suspect, now.mono, min_s, max_s, expected, ours=self._me in accusers)
+        case = Suspicion(suspect, now.mono, min_s, max_s, expected, (), born_at, self._me in accusers)
         self.keep(now, case.confirmed_by(accusers))
 
     def keep(self, now: Now, case: Suspicion) -> None:

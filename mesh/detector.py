@@ -174,6 +174,11 @@ class Detector:
         nonce = self._nonces.get(node)
         return self._rounds[nonce] if nonce is not None else None
 
+    def is_late(self, node: str) -> bool:
+        """Whether an open round with `node` has had no answer in time."""
+        probe = self.round_with(node)
+        return probe is not None and probe.phase is Phase.INDIRECT
+
     def heard_since(self, node: str, since: float) -> bool:
         """Whether anything has come from `node` after `since`."""
         heard_at = self._heard_at.get(node)

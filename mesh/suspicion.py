@@ -47,6 +47,8 @@ class Suspicion:
     """Independent confirmations that shorten the timeout to `min_s` (Lifeguard's K)."""
     accusers: tuple[str, ...] = ()
     """Distinct accusing nodes, first to last; at most 1 + expected are kept."""
+    born_at: float = 0.0
+    """When it was first said, as far as is known: who has answered since then need not be looked at."""
     ours: bool = False
     """Whether a round of this node's own has failed since."""
 

@@ -2,7 +2,8 @@
 
     joins     all start within one second and know one seed
     restart   all crash and start again at once, knowing a few of the others; some rumours of old lives are about
-    heal      two halves, cut apart until each has buried the other, are joined again
+    heal      two halves (or an island of `--island` and the rest), cut apart until each has buried the other, are
+              joined again
 
 Each run ends when all who run hold the same view in which all are alive, and prints one row of a table.
 """
@@ -104,12 +105,13 @@ def restart(seed, count, preset, within_s):
     return crowd, watch, took_s, watch.total.get(1, 0)
 
 
-def heal(seed, count, preset, within_s):
+def heal(seed, count, preset, within_s, island=None):
     """Cut a mesh in two, wait until all across are dead, and mend it."""
     crowd, watch = build(seed, preset)
     crowd.form(count)
     crowd.run_for(SETTLE_S)
-    left, right = range(1, count // 2 + 1), range(count // 2 + 1, count + 1)
+    apart = island or count // 2
+    left, right = range(1, apart + 1), range(apart + 1, count + 1)
     crowd.partition(left, right)
     buried = crowd.run_until(lambda: all_buried(crowd, left, right), BURIED_S, 1.0)
     assert buried is not None, "each half buries the other"
@@ -144,6 +146,9 @@ def main():
     parser.add_argument(
         "--within", type=float, default=60.0, help="virtual seconds after which a run has failed"
     )
+    parser.add_argument(
+        "--island", type=int, help="for `heal`: so many are cut from all others (default: half)"
+    )
     chosen = parser.parse_args()
     gc.disable()
     scenario = {"joins": joins, "restart": restart, "heal": heal}[chosen.what]
@@ -153,7 +158,8 @@ def main():
     )
     for seed in range(chosen.first, chosen.first + chosen.seeds):
         began = time.monotonic()
-        _, watch, took_s, cost = scenario(seed, chosen.nodes, chosen.preset, chosen.within)
+        more = {"island": chosen.island} if chosen.what == "heal" else {}
+        _, watch, took_s, cost = scenario(seed, chosen.nodes, chosen.preset, chosen.within, **more)
         times.append(took_s if took_s is not None else float("inf"))
         real_s = time.monotonic() - began
         print(

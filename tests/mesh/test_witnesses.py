@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh import codec
-from mesh.ages import to_byte
+from mesh.ages import ages_of, to_byte
 from mesh.cases import witnesses_needed
 from mesh.facts import MemberChanged
 from mesh.member import Liveness
@@ -139,3 +139,20 @@ def test_an_accusation_of_a_stranger_for_whom_there_is_no_room_opens_no_case():
     assert world.core(1).doubted == ()
     world.run(5)
     assert world.converged()
+
+
+def test_a_doubt_that_is_passed_on_is_as_old_as_where_it_was_first_said():
+    world = settled(5, options=attrs.evolve(LOCAL, verdict_min_s=5.0))
+    world.crash(2)
+    world.run(0.4)
+    world.posted.clear()
+    accuse(world, 1, 2, [4], age_s=0.3)
+    world.run(0.2)
+    told = []
+    for _, peer, output in world.posted:
+        packet = codec.decode(output.data, codec.RELIABLE_BYTES_MAX)
+        for update, age_s in zip(packet.updates, ages_of(packet), strict=True):
+            if peer.index == 1 and update.member.liveness is Liveness.SUSPECT:
+                told.append(age_s)
+    assert told
+    assert min(told) >= 0.29
