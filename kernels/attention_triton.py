@@ -69,6 +69,8 @@ WAVES = 4
 """Prefill's warps on AMD, which are twice as wide; eight leave each thread half the registers."""
 DECODE = {64: (4, 4), 128: (4, 3)}
 """By head width, rounded up: warps, stages."""
+STAGES_NARROW = 3
+"""Most of decode's stages over a cache of eight bits: with four, Triton 3.6 fails on gfx942."""
 REDUCE = 4
 """Heads per program that merges partials."""
 NO_CHUNK = 1 << 20
@@ -374,6 +376,7 @@ def _narrow(cache: Tensor, scales: Tensor | None) -> dict[str, object]:
 def _decode_launch(work: Work, partial: Tensor, level: Tensor, common: dict[str, object]) -> Launch:
     grid = (len(work.items), common["KV_HEADS"])
     warps, stages = DECODE[_row(common["WIDTH"])]
+    stages = min(stages, STAGES_NARROW) if common["NARROW"] else stages
     arguments = {"latest": work.latest, "items": work.items, "partial": partial, "level": level}
     arguments["ROWS"] = max(ROWS_MIN, power_of_two(common["GROUP"]))
     return Launch(_decode, grid, common | arguments, warps, stages, _tile_bytes(common))

@@ -46,7 +46,7 @@ GROUP = 64
 """Tokens that share one maximum: what is read again comes in pieces of this size."""
 BLOCK = 1024
 """Tokens per program of the survey: 126 programs for a row of 128,256."""
-TILE = 16
+TILE = 8
 """Groups that are read again at once."""
 VOCABULARY_MAX = 1 << 20
 """A row's groups stand in registers together."""
