@@ -30,7 +30,7 @@ from kernels.device import (
     triton_version,
 )
 from kernels.likeliest import sample_triton
-from kernels.parity import Parity, jobs, verdicts
+from kernels.parity import TABLE, Job, Parity, jobs, verdicts
 from kernels.record import Ceilings, Figure, Record
 from kernels.rms_norm import add_rms_norm_triton
 from kernels.rope import rope_angles, rope_store_triton
@@ -144,9 +144,8 @@ def parity(record: Record) -> None:
     """Every record's every case, and production shapes, against the specification in double."""
     chosen = jobs()
     if record.dry:
-        chosen = [job for job in jobs(production=False) if job[2] is torch.float32][
-            :: sizes_of(record).parity_every
-        ]
+        chosen = [job for job in jobs(production=False) if job[2] is torch.float32 and not _misread(job)]
+        chosen = chosen[:: sizes_of(record).parity_every]
     workers = min(PARITY_WORKERS, os.cpu_count() or 1) if record.device.type == "cuda" else 1
     found = verdicts(chosen, record.device, workers)
     wrong = [verdict for verdict in found if not verdict.holds]
@@ -155,6 +154,11 @@ def parity(record: Record) -> None:
     for verdict in wrong:
         record.say(f"  WRONG: {_parity_line(verdict)}")
     record.say(f"  {len(found) - len(wrong)} of {len(found)} cases agree")
+
+
+def _misread(job: Job) -> bool:
+    """Whether a case writes e4m3, which Triton's interpreter rounds wrongly."""
+    return "e4m3" in TABLE[job[0]][1][job[1]].name
 
 
 def _parity_line(verdict: Parity) -> str:

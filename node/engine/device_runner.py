@@ -15,6 +15,7 @@ So a caller who knows which rows come next can prepare step N + 1 while step N c
 On `cpu` this runs in Triton's interpreter, for tests: the same code, without graphs.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -37,7 +38,7 @@ from node.engine.graphs import BATCHES, GRAPH_BYTES, Graphs, Recorder, Size, siz
 from node.engine.keep import digest_of
 from node.engine.memory import available_bytes
 from node.engine.model import Step, Transformer, load_transformer
-from node.engine.plan import Plan, Row, Sampled
+from node.engine.plan import Plan, Row, Sampled, choices, yields
 from node.engine.policy import measure, policy_digest
 from node.engine.runner import block_bytes, last_rows
 from node.engine.sampler import shapes
@@ -200,7 +201,7 @@ class DeviceRunner:
     def begin(self, plan: Plan) -> Pending:
         """Launch one step without waiting for it. A row's only id may be `UNKNOWN`: what the last one chose.
 
-        KeyError, before anything is launched, if the last step did not choose that sequence's token, or if
+        KeyError, before anything is launched, if the last step did not choose that sequence's one token, or if
         its next choice depends on that token (penalties, a grammar), which must be known then.
         """
         size = self._size(plan.rows)
@@ -220,7 +221,7 @@ class DeviceRunner:
 
     def _size(self, rows: Sequence[Row]) -> Size | None:
         """The size of a step of decode rows; None if it has other rows, or too many."""
-        if any(len(row.ids) > 1 or not row.sample for row in rows):
+        if any(len(row.ids) > 1 or not row.sample or row.scored is not None for row in rows):
             return None
         items = sum(row.start // attention_triton.CHUNK + 1 for row in rows)
         size = size_of(len(rows), items, all(map(plain, rows)), self._batches)
@@ -250,7 +251,7 @@ class DeviceRunner:
         """A step with prefill, or with more rows than a recording has."""
         rows = sorted(plan.rows, key=lambda row: len(row.ids) > 1)
         hidden = self._model.forward(self._step(rows), self._pages)
-        sampled = tuple(row for row in plan.rows if row.sample)
+        sampled = tuple(one for row in plan.rows if yields(row) for one in choices(row))
         last = torch.tensor(last_rows(rows, plan.rows), dtype=torch.int64)
         return self._choose(sampled, self._scored(hidden.index_select(0, last.to(self._device))))
 
@@ -286,8 +287,11 @@ class DeviceRunner:
     ) -> Pending:
         """Send one step's results on their way to the host, and remember where its tokens stand."""
         count, held = len(rows), len(self._ids)
+        times = Counter(row.sequence for row in rows)
         self._places = {
-            row.sequence: i for i, row in enumerate(rows[:held]) if not (shapes(row) or on_host(row))
+            row.sequence: i
+            for i, row in enumerate(rows[:held])
+            if times[row.sequence] == 1 and not (shapes(row) or on_host(row))
         }
         results = fetch(ids[:count]), fetch(best[:count])
         return Pending(Chosen(rows, *results, report, self._copied(), theirs), logits)

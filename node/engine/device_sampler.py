@@ -3,8 +3,8 @@
 A row's temperature and filters are numbers, and travel with the step's other inputs. Penalties, bias and bans
 need a table over the vocabulary for their row, and so do grammars; it is made on the host for each step that
 has such a row, and those steps choose outside the recording, as do steps that report log-probabilities. What
-`kernels.choose` does not know (typical sampling) is left to `node.engine.sampler`, on the host. Which way a row
-takes depends on its own wishes alone, so its tokens do not depend on its company.
+`kernels.choose` does not know (typical sampling, the scores of a prompt) is left to `node.engine.sampler`, on
+the host. Which way a row takes depends on its own wishes alone, so its tokens do not depend on its company.
 """
 
 import math
@@ -29,7 +29,7 @@ def plain(row: Row) -> bool:
 
 def on_host(row: Row) -> bool:
     """Whether a row's token is chosen on the host, from its logits."""
-    return row.sampling.typical_p < 1.0
+    return row.sampling.typical_p < 1.0 or row.target is not None
 
 
 def temperature_of(sampling: Sampling) -> float:
@@ -45,8 +45,8 @@ def floor_of(sampling: Sampling) -> float:
 def controls_of(rows: Sequence[Row], vocabulary: int, device: torch.device) -> Controls:
     """Any rows' wishes on the device, with a table for each that needs one."""
     shaped = [row for row in rows if shapes(row)]
-    slots = {row.sequence: slot for slot, row in enumerate(shaped)}
-    wishes = [_wish(row, slots.get(row.sequence, NONE)) for row in rows]
+    slots = iter(range(len(shaped)))
+    wishes = [_wish(row, next(slots) if shapes(row) else NONE) for row in rows]
     if not shaped:
         return Controls.of(wishes, device)
     seen = torch.from_numpy(np.stack([_marks(row, vocabulary) for row in shaped]))
@@ -123,9 +123,11 @@ class Chosen:
         if self.copied is not None:
             self.copied.synchronize()
         mine = [row for row in self.rows if on_host(row)]
-        theirs = {one.sequence: one for one in sample(self.theirs, mine, gumbel)} if mine else {}
+        theirs = iter(sample(self.theirs, mine, gumbel) if mine else ())
         triples = enumerate(zip(self.rows, self.ids.tolist(), self.best.tolist(), strict=True))
-        return tuple(theirs.get(triple[0].sequence) or self._sampled(i, *triple) for i, triple in triples)
+        return tuple(
+            next(theirs) if on_host(triple[0]) else self._sampled(i, *triple) for i, triple in triples
+        )
 
     def _sampled(self, index: int, row: Row, token: int, score: float) -> Sampled:
         if not math.isfinite(score):

@@ -15,7 +15,7 @@ from kernels import attention_triton
 from node.engine.device_inputs import UNKNOWN
 from node.engine.device_runner import DeviceOptions, DeviceRunner, open_device_runner
 from node.engine.graphs import Body, Graphs
-from node.engine.plan import NotFinite, Plan, Row, Sampling
+from node.engine.plan import NotFinite, Plan, Row, Sampled, Sampling
 from tests.kernels import interpreted
 from tests.node.engine import moves
 from tests.node.engine.tiny import GREEDY, by, generate, row
@@ -175,3 +175,8 @@ def leaky(directory: str) -> bool:
 def leg(dtype: str, emitted: Sequence[int], count: int) -> moves.Leg:
     """Serve the request of `moves` on ember-py for some tokens."""
     return moves.serve(runner(str(moves.MODEL), dtype), emitted, count)
+
+
+def ran(directory: str, dtype: str, plans: Sequence[Plan]) -> list[tuple[Sampled, ...]]:
+    """Run plans as they are."""
+    return [runner(directory, dtype).run(plan) for plan in plans]

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
@@ -150,3 +151,19 @@ def test_a_request_moves_between_cpu_and_triton_without_a_gap(interpreter: Inter
     moves.check(legs)
     assert (ids, "".join(leg.text for leg in legs)) == (undisturbed.ids, undisturbed.text)
     assert legs[0].policy == legs[2].policy != legs[1].policy
+
+
+def test_guesses_and_the_scores_of_a_prompt_are_the_cpus(interpreter: Interpreter, llama: str):
+    scored = attrs.evolve(row(PROMPT, prompt=PROMPT), scored=1)
+    penalised = Sampling(seed=77, temperature=0.9, frequency_penalty=0.3)
+    ahead = ((penalised, None), (penalised, b"\x0f" * 40))
+    guessed = attrs.evolve(row([5, 6, 7], 37, sampling=penalised, produced=(5,)), drafts=2, ahead=ahead)
+    plans = [Plan((scored,)), Plan((row([9], sequence=3, blocks=range(40, 44)), guessed))]
+    cpu = load(Path(llama), "fp32", kv_blocks=64)
+    for ours, theirs in zip(
+        interpreter(child.ran, llama, "fp32", plans), [cpu.run(plan) for plan in plans], strict=True
+    ):
+        assert [(one.sequence, one.id, one.rank) for one in ours] == [
+            (one.sequence, one.id, one.rank) for one in theirs
+        ]
+        assert np.allclose([one.logprob for one in ours], [one.logprob for one in theirs], atol=1e-3)
