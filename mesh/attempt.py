@@ -104,3 +104,6 @@ class Attempt(Verb):
     grammar: bytes = field(raw(2**18), b"")
     """The output's grammar as the entry names it (`mesh.grammar`); empty leaves the output free. What a stream may
     say next is a function of these bytes and of the emitted ids."""
+    text_digest: str = field(string(128), "")
+    """Of the tokeniser and the chat template, pinned by the first attempt that was accepted: a worker with another
+    would read other ids from the same prompt, and other text from the same ids, so it must refuse."""

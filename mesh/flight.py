@@ -85,6 +85,7 @@ class Started:
     model_digest: str
     policy_digest: str
     worker: str
+    text_digest: str = ""
 
 
 @attrs.define
@@ -161,6 +162,7 @@ class Flight:
             emitted=tuple(self.ids),
             model_digest=started.model_digest if started else self.request.model_digest,
             policy_digest=self._policy or self.request.policy_digest,
+            text_digest=started.text_digest if started else self.request.text_digest,
             remaining_ms=remaining_ms,
             alone=self.crashes > 0,
         )
@@ -184,6 +186,7 @@ class Flight:
                 accept.model_digest,
                 accept.policy_digest,
                 accept.worker,
+                accept.text_digest,
             )
         return True
 

@@ -127,6 +127,8 @@ class Accept(Verb):
     policy_digest: str = field(_digest, "")
     worker: str = field(_name, "")
     """Label of the node that serves."""
+    text_digest: str = field(_digest, "")
+    """Of the tokeniser and the chat template; empty if the worker is too old to say."""
 
 
 @attrs.frozen
@@ -222,6 +224,8 @@ class Ready(Verb):
     dtype: str = field(string(32), "")
     stages_ms: tuple[tuple[str, int], ...] = field(many(pair(string(64), _count), 32), ())
     """How long each stage of start-up took."""
+    text_digest: str = field(_digest, "")
+    """Of the tokeniser and the chat template."""
 
 
 @attrs.frozen

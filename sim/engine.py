@@ -116,6 +116,7 @@ class Engine:
             kv_tokens=runner.blocks * runner.block_tokens,
             device=runner.device,
             dtype=runner.dtype,
+            text_digest=ToyText().digest,
         )
         self.core = EngineCore(Options(runner.block_tokens, worker=self.host.name), ToyText(), ready)
         self._say([ready.frame()])

@@ -233,6 +233,7 @@ class EngineCore:
             model_digest=self.ready.model_digest,
             policy_digest=self.ready.policy_digest,
             worker=self.options.worker,
+            text_digest=self.ready.text_digest,
         )
 
     def _cancel(self, frame: Frame) -> None:
@@ -348,7 +349,9 @@ class Described(Protocol):
     dtype: str
 
 
-def describe(model: str, runner: Described, stages_ms: tuple[tuple[str, int], ...] = ()) -> Ready:
+def describe(
+    model: str, runner: Described, stages_ms: tuple[tuple[str, int], ...] = (), text_digest: str = ""
+) -> Ready:
     """Return what an engine says of itself once it has loaded."""
     return Ready(
         model=model,
@@ -361,4 +364,5 @@ def describe(model: str, runner: Described, stages_ms: tuple[tuple[str, int], ..
         device=getattr(runner, "device", "cpu"),
         dtype=runner.dtype,
         stages_ms=stages_ms,
+        text_digest=text_digest[:DIGEST_DIGITS],
     )

@@ -164,6 +164,10 @@ class Door:
         if attempt.model_digest not in ("", held):
             message = f"model `{attempt.model_digest:.16}` is pinned, this engine holds `{held:.16}`"
             raise refused("model_digest_mismatch", message, retryable=True)
+        read = self.ready.text_digest
+        if attempt.text_digest not in ("", read):
+            message = f"text `{attempt.text_digest:.16}` is pinned, this engine reads and writes `{read:.16}`"
+            raise refused("text_digest_mismatch", message, retryable=True)
         unsupported = [name for name in ("adapter", "kv_dtype") if getattr(attempt, name)]
         unsupported += ["response_format"] * (bool(attempt.grammar) and self.grammars is None)
         unsupported += ["parallel"] * (attempt.parallel != 1) + ["echo"] * attempt.parameters.echo

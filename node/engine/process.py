@@ -78,7 +78,7 @@ def _run(channel: Channel, options: argparse.Namespace) -> int:
         reject = Reject("model_error", str(error)[:1000], retryable=False)
         channel.send([reject.frame()])
         return EXIT_MODEL
-    ready = describe(options.model, runner, tuple(clock.stages))
+    ready = describe(options.model, runner, tuple(clock.stages), text.digest)
     draft_rows = options.draft_rows if getattr(runner, "guesses", False) and runner.exact else 0
     scores = options.directory == "toy" or getattr(runner, "guesses", False)
     limits = Limits(options.step_tokens, options.running_max, options.waiting_max, draft_rows)

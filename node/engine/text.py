@@ -32,6 +32,10 @@ class Text(Protocol):
     """A model's text. Methods are pure functions of their arguments and of the model's files."""
 
     @property
+    def digest(self) -> str:
+        """Name of all that it reads: equal digests turn equal words into equal ids, and ids into equal words."""
+
+    @property
     def eos_ids(self) -> tuple[int, ...]:
         """Ids that end an output."""
 

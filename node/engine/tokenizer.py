@@ -12,6 +12,7 @@ so the text of an output is the concatenation of its tokens' bytes, read as UTF-
 decoder is refused by its name when the model is loaded.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -94,6 +95,8 @@ class ModelText:
     template: ChatTemplate | None
     _to_bytes: ToBytes
     _special: frozenset[int]
+    digest: str = ""
+    """sha256 over the files that decide ids and text, hex."""
     _pieces: dict[int, bytes] = attrs.field(init=False, factory=dict)
     """Bytes by id, as far as they have been asked for; the vocabulary bounds it."""
 
@@ -113,6 +116,7 @@ class ModelText:
             _template(folder, configured, names),
             token_bytes(state),
             frozenset(id for id, token in added.items() if token.special),
+            text_digest(folder),
         )
 
     def encode(self, attempt: Attempt) -> tuple[int, ...]:
@@ -167,6 +171,27 @@ class ModelText:
         """Return the bytes by which people know an id; special tokens by their names."""
         token = self.tokenizer.id_to_token(id) or ""
         return token.encode() if id in self._special else self._to_bytes(token)
+
+
+TEXT_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+)
+"""What decides, beside the model's own config.json, which ids a prompt has and which text ids have."""
+
+
+def text_digest(folder: Path) -> str:
+    """Return sha256 over the files that decide ids and text, hex; a file that is missing counts as missing."""
+    digest = hashlib.sha256()
+    for name in TEXT_FILES:
+        path = folder / name
+        content = path.read_bytes() if path.is_file() else None
+        digest.update(name.encode() + (b" -" if content is None else b" %d " % len(content)))
+        digest.update(content or b"")
+    return digest.hexdigest()
 
 
 def _tokenizer(path: Path) -> Tokenizer:

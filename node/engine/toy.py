@@ -40,6 +40,7 @@ VOCABULARY = FIRST_WORD + len(_WORDS)
 
 DIGEST = "toy-model-1"
 POLICY = "toy-policy-1"
+TEXT_DIGEST = "toy-text-1"
 
 MASK = 2**64 - 1
 ROOT = 0x9E3779B97F4A7C15
@@ -109,6 +110,7 @@ class ToyText:
     """One id per byte of the prompt."""
 
     eos_ids: tuple[int, ...] = (END,)
+    digest: str = TEXT_DIGEST
 
     def encode(self, attempt: Attempt) -> tuple[int, ...]:
         """Return the prompt's ids. Raises TextError."""

@@ -70,6 +70,7 @@ ATTEMPT = Attempt(
     alone=True,
     hops=1,
     grammar=b"g",
+    text_digest="x",
 )
 TEXT_ONLY = Attempt("m", (Segment("text", "hi"),), Parameters(), 0)
 
@@ -80,7 +81,7 @@ GOLDEN: dict[str, tuple[Verb, str]] = {
     ),
     "ping": (Ping(7), "9107"),
     "pong": (Pong(7, 12), "92070c"),
-    "accept": (Accept(5, 4, "m", "p", "w"), "950504a16da170a177"),
+    "accept": (Accept(5, 4, "m", "p", "w", "x"), "960504a16da170a177a178"),
     "reject": (
         Reject("busy", "full", True, "model", True, False, 20),
         "97a462757379a466756c6cc3a56d6f64656cc3c214",
@@ -103,8 +104,8 @@ GOLDEN: dict[str, tuple[Verb, str]] = {
     "step": (Step((1, 2)), "91920102"),
     "prepared": (Prepared((1, 500), ((7,), (32, 7))), "92 9201cd01f4 92 9107 922007"),
     "ready": (
-        Ready("m", "d", "p", True, 2048, 4096, 9999, "cpu", "bf16", (("load", 12),)),
-        "9aa16da164a170c3cd0800cd1000cd270fa3637075a46266313691 92a46c6f61640c",
+        Ready("m", "d", "p", True, 2048, 4096, 9999, "cpu", "bf16", (("load", 12),), "x"),
+        "9ba16da164a170c3cd0800cd1000cd270fa3637075a46266313691 92a46c6f61640ca178",
     ),
 }
 
@@ -128,7 +129,17 @@ def test_the_bytes_of_an_attempt_do_not_change(golden_bytes) -> None:
 def test_an_attempt_from_before_typical_p_means_the_same(golden_file) -> None:
     before = attrs.evolve(ATTEMPT.parameters, typical_p=1.0, bad_words=(), prompt_logprobs=None)
     old = Frame(Kind.OPEN, body=golden_file("attempt-1.hex"))
-    assert Attempt.read(old) == attrs.evolve(ATTEMPT, parameters=before)
+    assert Attempt.read(old) == attrs.evolve(ATTEMPT, parameters=before, text_digest="")
+
+
+def test_an_attempt_from_before_text_digests_means_the_same(golden_file) -> None:
+    old = Frame(Kind.OPEN, body=golden_file("attempt-2.hex"))
+    assert Attempt.read(old) == attrs.evolve(ATTEMPT, text_digest="")
+
+
+def test_an_accept_from_before_text_digests_means_the_same() -> None:
+    old = Frame(Kind.ACCEPT, body=bytes.fromhex("950504a16da170a177"))
+    assert Accept.read(old) == Accept(5, 4, "m", "p", "w")
 
 
 def test_a_status_from_before_guesses_means_the_same() -> None:

@@ -6,7 +6,7 @@ from mesh.attempt import Attempt, Parameters, Segment
 from mesh.frames import Accept, Finish, Frame, Pong, Progress, Reject, Status, Step, Tokens, Verb
 from node.engine.core import EngineCore, Options, describe
 from node.engine.plan import Plan, Sampled
-from node.engine.toy import DIGEST, VOCABULARY, ToyRunner, ToyText
+from node.engine.toy import DIGEST, TEXT_DIGEST, VOCABULARY, ToyRunner, ToyText
 
 VERBS: dict[int, type[Verb]] = {
     verb.KIND: verb for verb in (Accept, Finish, Pong, Progress, Reject, Status, Step, Tokens)
@@ -43,7 +43,9 @@ class Engine:
     def __init__(self, runner=None, grammars=None, **options) -> None:
         self.runner = runner or ToyRunner(blocks=64, block_tokens=4, context_max=512)
         options = {"block_tokens": self.runner.block_tokens, "worker": "here", **options}
-        self.core = EngineCore(Options(**options), ToyText(), describe("toy", self.runner), grammars)
+        self.core = EngineCore(
+            Options(**options), ToyText(), describe("toy", self.runner, (), TEXT_DIGEST), grammars
+        )
         self.now = 0.0
         self.said: list[tuple[int, int, Verb]] = []
 

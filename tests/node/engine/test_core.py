@@ -23,14 +23,14 @@ from mesh.frames import (
 from node.engine.core import STATUS_INTERVAL_S
 from node.engine.door import MESSAGE_CHARS_MAX, refused
 from node.engine.scheduler import Limits
-from node.engine.toy import DIGEST, VOCABULARY, ToyRunner, expected_ids, expected_text
+from node.engine.toy import DIGEST, TEXT_DIGEST, VOCABULARY, ToyRunner, expected_ids, expected_text
 from tests.node.engine.conversation import Engine, ask
 
 
 def test_a_request_is_accepted_streamed_and_finished():
     engine = Engine()
     (accept,) = engine.open(ask())
-    assert accept == Accept(5, 0, DIGEST, "toy-policy-1", "here")
+    assert accept == Accept(5, 0, DIGEST, "toy-policy-1", "here", TEXT_DIGEST)
     engine.run()
     assert [tokens.position for tokens in engine.verbs(Tokens)] == list(range(20))
     assert engine.text() == expected_text("hello", 7, 20)

@@ -12,7 +12,7 @@ from mesh.attempt import Attempt, Parameters, Segment
 from node.engine.config_hf import ModelError
 from node.engine.detokenizer import Detokenizer
 from node.engine.text import TextError
-from node.engine.tokenizer import ModelText, special_names, token_bytes
+from node.engine.tokenizer import TEXT_FILES, ModelText, special_names, text_digest, token_bytes
 
 CORPUS = ["the cat sat on the mat, the dog did not", "un café où l'été", "def f(x):\n    return x\n"] * 3
 SPECIAL = ["<s>", "</s>"]
@@ -222,3 +222,18 @@ def test_a_tokeniser_that_would_truncate_or_pad_does_not(tmp_path: Path):
     tokenizer.enable_padding(length=8)
     text = load(tmp_path, tokenizer)
     assert streamed(text, text.encode(attempt(Segment("text", "the cat sat")))) == "the cat sat"
+
+
+def test_the_text_digest_is_the_contents_of_its_files(tmp_path: Path):
+    text = load(tmp_path)
+    assert len(text.digest) == 64
+    assert load(tmp_path).digest == text.digest
+    (tmp_path / "README.md").write_text("not read")
+    assert text_digest(tmp_path) == text.digest
+    seen = {text.digest}
+    for name in TEXT_FILES[1:]:
+        (tmp_path / name).write_text("{}")
+        seen.add(text_digest(tmp_path))
+    (tmp_path / TEXT_FILES[-1]).write_text("")
+    seen.add(text_digest(tmp_path))
+    assert len(seen) == 1 + len(TEXT_FILES)
