@@ -116,6 +116,14 @@ class RecordChanged:
     after: Record | None
 
 
+@attrs.frozen
+class ClaimEnded:
+    """Nobody will come back for a request any more: its flights are not needed (`mesh.claims`)."""
+
+    claim: int
+    flights: tuple[int, ...]
+
+
 Fact = (
     MemberChanged
     | Quarantined
@@ -129,4 +137,5 @@ Fact = (
     | EventHeard
     | MetadataChanged
     | RecordChanged
+    | ClaimEnded
 )

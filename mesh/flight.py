@@ -32,6 +32,9 @@ MOVES_MAX = 16
 CRASHES_MAX = 4
 """Most engine deaths that one flight may see in its step before it is held to blame in any case."""
 
+CHUNK_BYTES, ID_BYTES, LOGPROB_BYTES = 256, 64, 128
+"""What a piece of the log, an id in it and a token's log-probability hold in memory, roughly."""
+
 
 class State(enum.Enum):
     """Where a flight stands."""
@@ -120,6 +123,8 @@ class Flight:
     submitted_at: float = 0.0
     """Monotonic seconds at the entry."""
     first_token_at: float | None = None
+    log_bytes: int = 0
+    """What the log holds, roughly."""
     tried: dict[str, str] = attrs.Factory(dict)
     """Workers that turned this flight down since it was last accepted, and why."""
 
@@ -203,6 +208,8 @@ class Flight:
             return False
         self.ids.extend(tokens.ids)
         self.log.append(Chunk(tokens.position, tokens.ids, tokens.text, tokens.logprobs))
+        self.log_bytes += CHUNK_BYTES + len(tokens.text) + ID_BYTES * len(tokens.ids)
+        self.log_bytes += LOGPROB_BYTES * sum(1 + len(one.top) for one in tokens.logprobs)
         return True
 
     def prompted(self, attempt: int, prompt: Prompt) -> bool:

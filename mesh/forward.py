@@ -91,10 +91,15 @@ class Forwarder:
 
     # -- what clients do --------------------------------------------------------------------------
 
-    def submit(self, now: Now, request: Attempt, timeout_s: float | None) -> tuple[int, list[Output]]:
-        """Begin a flight; return its id."""
+    def submit(
+        self, now: Now, request: Attempt, timeout_s: float | None, id: int = 0
+    ) -> tuple[int, list[Output]]:
+        """Begin a flight, under an id that is free here or, if it is 0, under one that is drawn; return its id."""
+        assert id not in self.flights
         deadline = None if timeout_s is None else now.mono + timeout_s
-        flight = Flight(self._new_id(), request, deadline, self.options.moves_max, submitted_at=now.mono)
+        flight = Flight(
+            id or self._new_id(), request, deadline, self.options.moves_max, submitted_at=now.mono
+        )
         self.flights[flight.id] = flight
         self.statistics.submitted += 1
         if deadline is not None:

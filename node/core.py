@@ -14,6 +14,7 @@ import attrs
 
 from mesh import records_wire
 from mesh.attempt import Attempt
+from mesh.claims import Claim, ClaimOptions, Claims
 from mesh.effects import (
     Address,
     Effect,
@@ -60,6 +61,7 @@ class NodeOptions:
     forward: ForwardOptions = ForwardOptions()
     engines: EngineOptions = EngineOptions()
     records: ReplicationOptions = ReplicationOptions()
+    claims: ClaimOptions = ClaimOptions()
     flights_max: int = 1024
     """Most flights that this entry holds; a further request is refused with 429."""
     publish_s: float = 2.0
@@ -85,6 +87,7 @@ class NodeCore:
         self.swim = Swim(options.swim, me, random.Random(rng.getrandbits(64)))
         self.links = Links(_hello(me), options.links, self._is_in_use)
         self.forwarder = Forwarder(self.candidates, random.Random(rng.getrandbits(64)), options.forward)
+        self.claims = Claims(self._log_bytes, options.claims)
         self.engines = Engines(
             {name: Replica(name, model) for name, model in models.items()}, options.engines
         )
@@ -166,8 +169,8 @@ class NodeCore:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs here, neither as entry nor as worker, and every client has been served."""
-        return not self.flights and not self.relay.tickets
+        """Whether nothing is computed here, and no client is being served."""
+        return len(self.flights) == self.claims.waiting_flights and not self.relay.tickets
 
     def leave(self, now: Now) -> list[Effect]:
         """Say goodbye to the mesh; engines that end from now on are not started again."""
@@ -176,10 +179,15 @@ class NodeCore:
 
     # -- clients ----------------------------------------------------------------------------------
 
-    def submit(self, now: Now, request: Attempt, timeout_s: float | None) -> tuple[int, list[Effect]]:
-        """Begin a flight; return its id. Raises RequestError, with nothing kept, if it cannot be admitted."""
+    def submit(
+        self, now: Now, request: Attempt, timeout_s: float | None, id: int = 0
+    ) -> tuple[int, list[Effect]]:
+        """Begin a flight, under `id` unless that is 0; return its id.
+
+        Raises RequestError, with nothing kept, if it cannot be admitted.
+        """
         self._admit(now, request)
-        flight, outputs = self.forwarder.submit(now, request, timeout_s)
+        flight, outputs = self.forwarder.submit(now, request, timeout_s, id)
         return flight, self._settle(now, outputs)
 
     def _admit(self, now: Now, request: Attempt) -> None:
@@ -202,6 +210,24 @@ class NodeCore:
     def release(self, now: Now, flight: int) -> list[Effect]:
         """Forget a flight whose client has been served."""
         return self._settle(now, self.forwarder.release(now, flight))
+
+    # -- clients that may come back ---------------------------------------------------------------
+
+    def claim(self, now: Now, claim: Claim) -> list[Effect]:
+        """Keep the flights of a request for their client, who may go and come back; it reads them now."""
+        self.claims.add(claim)
+        return []
+
+    def attach(self, now: Now, id: int) -> tuple[Claim | None, list[Effect]]:
+        """Somebody reads a claim from now on; None if it is not held here."""
+        return self.claims.attach(id), []
+
+    def detach(self, now: Now, id: int) -> list[Effect]:
+        """Somebody no longer reads a claim; without readers it is kept for a while."""
+        return self._settle(now, self.claims.detach(now, id))
+
+    def _log_bytes(self, flight: int) -> int:
+        return self.flights[flight].log_bytes
 
     # -- records ----------------------------------------------------------------------------------
 
@@ -255,6 +281,7 @@ class NodeCore:
             "swim": attrs.asdict(self.swim.statistics()),
             "forward": attrs.asdict(self.forwarder.statistics),
             "flights": {"active": self.active},
+            "claims": attrs.asdict(self.claims.statistics),
             "relay": {"tickets": len(self.relay.tickets)},
             "links": {"open": len(self.links), "lag_s": self.links.lag_s},
             "records": attrs.asdict(self.records.statistics()),
@@ -394,7 +421,7 @@ class NodeCore:
 
     def next_deadline(self) -> float:
         """When `tick` must be called, at the latest."""
-        parts = (self.swim, self.links, self.forwarder, self.engines, self.records)
+        parts = (self.swim, self.links, self.forwarder, self.claims, self.engines, self.records)
         deadlines = [deadline for part in parts if (deadline := part.next_deadline()) is not None]
         return min([self._publication.due_at, *deadlines])
 
@@ -406,6 +433,7 @@ class NodeCore:
         """Carry out what is due."""
         outputs: list[Output] = [*self.swim.tick(now), *self.links.tick(now), *self.forwarder.tick(now)]
         outputs += self.records.tick(now)
+        outputs += self.claims.tick(now)
         for replica in self.engines.due(now):
             outputs += self._start_engine(now, replica)
         if now.mono >= self._publication.due_at:

@@ -188,6 +188,13 @@ class Driver:
         self._watchers.pop(flight, None)
         self.step(self.core.release, flight)
 
+    def detach(self, claim: int, flights: tuple[int, ...]) -> None:
+        """Stop reading a claim, of these flights."""
+        if self.core.claims.readers(claim) == 1:
+            for flight in flights:
+                self._watchers.pop(flight, None)
+        self.step(self.core.detach, claim)
+
     async def wait_view_moved(self) -> None:
         """Wait for the next change of the view."""
         await self._view_moved.wait()

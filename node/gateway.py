@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from mesh.attempt import Attempt
+from mesh.claims import Claim
 from mesh.errors import LimitError
 from mesh.flight import Chunk, Failure, Flight, Started, State
 from mesh.frames import Finish, PromptToken
@@ -154,10 +155,28 @@ class Gateway:
         """Return every model known in the mesh, by name."""
         return tuple(ModelCard(*row) for row in self._core.models(self._driver.now()))
 
-    def submit(self, request: Attempt, timeout_s: float | None = None) -> Stream:
-        """Begin a flight. Raises RequestError (node.errors) if it cannot be admitted; nothing was kept."""
-        flight = self._driver.step(self._core.submit, request, timeout_s)
+    def submit(self, request: Attempt, timeout_s: float | None = None, id: int = 0) -> Stream:
+        """Begin a flight, under `id` unless that is 0.
+
+        Raises RequestError (node.errors) if it cannot be admitted; nothing was kept.
+        """
+        return self.stream(self._driver.step(self._core.submit, request, timeout_s, id))
+
+    def stream(self, flight: int) -> Stream:
+        """Read a flight that is held here, from the beginning of its log."""
         return Stream(self._core.flights[flight], self, self.watch(flight))
+
+    def claim(self, claim: Claim) -> None:
+        """Keep the flights of a request for their client, who reads them now; to be ended by `detach`, not `close`."""
+        self._driver.step(self._core.claim, claim)
+
+    def attach(self, id: int) -> Claim | None:
+        """Read a claim that somebody made; None if it is not held here. To be ended by `detach`."""
+        return self._driver.step(self._core.attach, id)
+
+    def detach(self, claim: Claim) -> None:
+        """Stop reading; when nobody reads, the flights are kept for `ClaimOptions.return_s`."""
+        self._driver.detach(claim.id, claim.flights)
 
     def watch(self, flight: int) -> trio.Event:
         """Return an event that is set when the flight's log next grows or ends."""

@@ -12,6 +12,7 @@ import attrs
 
 from mesh.effects import LOCAL, Effect, LinkId, Report, SendDatagram, SendFrame, SendReliable
 from mesh.facts import (
+    ClaimEnded,
     EngineLost,
     EngineReady,
     EventHeard,
@@ -92,6 +93,7 @@ class Switchboard:
                 | EventHeard()
                 | MetadataChanged()
                 | RecordChanged()
+                | ClaimEnded()
             ):
                 pending += self._tell(now, output, effects)[::-1]
             case SendDatagram(address, data) if self._seal is not None:
@@ -125,6 +127,8 @@ class Switchboard:
                 return self._link_changed(now, fact)
             case RecordChanged() | EventHeard() | MetadataChanged():
                 return []
+            case ClaimEnded(_, flights):
+                return [one for id in flights for one in self._forwarder.release(now, id)]
             case EngineReady():
                 return [*self._publish(now), *self._forwarder.view_changed(now)]
             case EngineLost(replica, reason, in_step):

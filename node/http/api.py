@@ -1,25 +1,27 @@
 """The OpenAI routes: a checked request becomes flights, and their logs become an answer."""
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs
 
 import attrs
-import trio
 
-from mesh.attempt import Attempt
+from mesh.claims import Claim
 from mesh.flight import Chunk
 from node.errors import RequestError
-from node.gateway import FlightFailed, Gateway, ModelCard, Stream
-from node.http import document, openai, schema
-from node.http.errors import error_object, of_failure
+from node.gateway import Gateway, ModelCard, Stream
+from node.http import openai
+from node.http.cursor import Cursor
 from node.http.message import EVENTS, Headers, Request, Response, header_value
+from node.http.note import Note
 from node.http.openai import CHAT, COMPLETION, Choice, Events
 from node.http.router import Route
 from node.http.schema import Ask
-from node.http.seeds import choice_seed, draw
+from node.http.seeds import draw
 from node.http.server import Exchange
-from node.http.tools import Reader
+from node.http.teller import echo_of, reader_of, serve_stream, usage_of
 
 TRACE_CHARACTERS_MAX = 128
 """Longest part of a client's own request id that is carried along."""
@@ -45,6 +47,7 @@ class Api:
             Route("GET", "/v1/mesh", self.mesh),
             Route("POST", "/v1/chat/completions", self.chat, waits=True),
             Route("POST", "/v1/completions", self.completions, waits=True),
+            Route("GET", "/v1/flights/{id}/events", self.events, waits=True),
         )
 
     def models(self, request: Request) -> Response:
@@ -67,50 +70,105 @@ class Api:
 
     async def chat(self, request: Request, exchange: Exchange) -> None:
         """Answer a conversation."""
-        await self._answer(request, exchange, schema.chat(document.read(request.body)))
+        await self._answer(request, exchange, chat=True)
 
     async def completions(self, request: Request, exchange: Exchange) -> None:
         """Go on from a prompt."""
-        await self._answer(request, exchange, schema.completion(document.read(request.body)))
+        await self._answer(request, exchange, chat=False)
 
-    async def _answer(self, request: Request, exchange: Exchange, ask: Ask) -> None:
-        created = int(self.clock())
+    async def _answer(self, request: Request, exchange: Exchange, chat: bool) -> None:
+        note = Note(chat, int(self.clock()), draw(), trace_of(request), request.body)
+        ask = note.ask()
+        if ask.seed is not None:
+            note = attrs.evolve(note, seed=ask.seed)
+        if ask.resumable:
+            await self._answer_resumably(exchange, note, ask)
+            return
         streams: list[Stream] = []
         try:
-            for attempt in attempts(ask, created, trace_of(request)):
+            for attempt in note.attempts(ask):
                 streams.append(self.gateway.submit(attempt))  # noqa: PERF401 - one may raise; the others must be closed
-            for stream in streams:
-                await stream.started()
-            started = await streams[0].started()
-            form = CHAT if ask.chat else COMPLETION
-            logprobs = ask.parameters.logprobs is not None
-            events = Events(
-                form, streams[0].id, created, ask.model, started.model_digest, logprobs, ask.include_usage
-            )
-            serve = serve_stream if ask.stream else serve_whole
-            await serve(exchange, ask, streams, events)
+            events = events_of(note, ask, streams[0].id, await all_started(streams))
+            if ask.stream:
+                await serve_stream(exchange, ask, streams, events, headers_of(streams[0], ask))
+            else:
+                await serve_whole(exchange, ask, streams, events)
         finally:
             for stream in streams:
                 stream.close()
 
+    async def _answer_resumably(self, exchange: Exchange, note: Note, ask: Ask) -> None:
+        claim = await self._claim(note, ask)
+        try:
+            await self._tell(exchange, claim, note, ask, Cursor.start(len(claim.flights)))
+        finally:
+            self.gateway.detach(claim)
 
-def attempts(ask: Ask, created: int, trace: str) -> list[Attempt]:
-    """Return one attempt per choice, prompt by prompt."""
-    seed = draw() if ask.seed is None else ask.seed
-    return [
-        Attempt(
-            ask.model,
-            (prompt,),
-            ask.parameters,
-            choice_seed(seed, choice),
-            choice=index * ask.n + choice,
-            rendered_at=created,
-            grammar=ask.grammar,
-            trace=trace,
-        )
-        for index, prompt in enumerate(ask.prompts)
-        for choice in range(ask.n)
-    ]
+    async def _claim(self, note: Note, ask: Ask) -> Claim:
+        """Begin the flights of a request, and keep them for their client once all have been accepted."""
+        streams: list[Stream] = []
+        claim = None
+        try:
+            for attempt in note.attempts(ask):
+                streams.append(self.gateway.submit(attempt, id=draw()))  # noqa: PERF401 - as above
+            await all_started(streams)
+            claim = Claim(streams[0].id, tuple(stream.id for stream in streams), note.encode())
+            self.gateway.claim(claim)
+        finally:
+            if claim is None:
+                for stream in streams:
+                    stream.close()
+        return claim
+
+    async def _tell(self, exchange: Exchange, claim: Claim, note: Note, ask: Ask, cursor: Cursor) -> None:
+        streams = [self.gateway.stream(flight) for flight in claim.flights]
+        events = events_of(note, ask, claim.id, await all_started(streams))
+        path = b"/v1/flights/%016x/events" % claim.id
+        headers = (*headers_of(streams[0], ask), (b"x-inferno-events", path))
+        await serve_stream(exchange, ask, streams, events, headers, cursor)
+
+    async def events(self, request: Request, exchange: Exchange, id: str) -> None:
+        """Go on with a resumable stream, after the event that the client got last."""
+        claim = self.gateway.attach(int(id, 16)) if FLIGHT_ID.fullmatch(id) else None
+        if claim is None:
+            raise RequestError("not_found", f"no resumable stream `{id:.40}` is kept any more")
+        try:
+            note = Note.decode(claim.note)
+            cursor = Cursor.read(after_of(request), len(claim.flights))
+            if cursor.last == "d":
+                await exchange.send(Response(204, b""))
+            elif request.method == "HEAD":
+                await exchange.send(Response(200, b"", EVENTS))
+            else:
+                await self._tell(exchange, claim, note, note.ask(), cursor)
+        finally:
+            self.gateway.detach(claim)
+
+
+QUERY_FIELDS_MAX = 16
+FLIGHT_ID = re.compile(r"[0-9a-fA-F]{16}", re.ASCII)
+
+
+async def all_started(streams: list[Stream]) -> str:
+    """Wait until workers have accepted all choices; return the digest of the model. Raises FlightFailed."""
+    started = [await stream.started() for stream in streams]
+    return started[0].model_digest
+
+
+def events_of(note: Note, ask: Ask, id: int, digest: str) -> Events:
+    """Return what writes the events of an answer."""
+    form = CHAT if ask.chat else COMPLETION
+    logprobs = ask.parameters.logprobs is not None
+    return Events(form, id, note.created, ask.model, digest, logprobs, ask.include_usage)
+
+
+def after_of(request: Request) -> str:
+    """Return the id of the event that a client got last: `after` of the query, or the header that browsers send."""
+    try:
+        named = parse_qs(request.query, max_num_fields=QUERY_FIELDS_MAX).get("after", ())
+    except ValueError:
+        raise RequestError("invalid_request", f"more than {QUERY_FIELDS_MAX} fields in the query") from None
+    return named[0] if named else request.header(b"last-event-id")
 
 
 def trace_of(request: Request) -> str:
@@ -119,21 +177,11 @@ def trace_of(request: Request) -> str:
     return trace if trace.isascii() and trace.isprintable() else ""
 
 
-def echo_of(ask: Ask, index: int) -> str:
-    """Return the text that a choice begins with if the client wants its prompt back."""
-    return ask.prompts[index // ask.n].text if ask.echo else ""
-
-
 async def serve_whole(exchange: Exchange, ask: Ask, streams: list[Stream], events: Events) -> None:
     """Wait for every choice, then answer."""
     choices = tuple([await gather(stream, index, ask, events) for index, stream in enumerate(streams)])
     body = openai.answer(events, choices, await usage_of(ask, streams))
     await exchange.send(Response(200, body, headers=headers_of(streams[0], ask)))
-
-
-def reader_of(ask: Ask) -> Reader | None:
-    """Return what reads tool calls from an answer; None if there can be none."""
-    return None if ask.tools is None else Reader(ask.tools.names, ask.tools.named)
 
 
 async def gather(stream: Stream, index: int, ask: Ask, events: Events) -> Choice:
@@ -150,87 +198,6 @@ async def gather(stream: Stream, index: int, ask: Ask, events: Events) -> Choice
     told = [*reader.feed(text), *reader.finish()]
     message = openai.message_of(told, [events.call_id(index, event) for event in told])
     return attrs.evolve(choice, message=message, called=reader.calls > 0 and not reader.named)
-
-
-async def serve_stream(exchange: Exchange, ask: Ask, streams: list[Stream], events: Events) -> None:
-    """Answer with events, as the choices' logs grow."""
-    await exchange.start(200, EVENTS, (*headers_of(streams[0], ask), *STREAM_HEADERS))
-    teller = Teller(exchange, ask, events)
-    if len(streams) == 1:
-        await teller.tell(streams[0], 0)
-    else:
-        async with trio.open_nursery() as nursery:
-            for index, stream in enumerate(streams):
-                nursery.start_soon(teller.tell, stream, index, nursery.cancel_scope)
-    if teller.failed is not None:
-        exchange.kept = False
-        await exchange.write(openai.error_event(error_object(teller.failed)))
-    else:
-        total = events.total(await usage_of(ask, streams)) if ask.include_usage else b""
-        await exchange.write(total + openai.DONE)
-    await exchange.end()
-
-
-STREAM_HEADERS: Headers = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
-"""Ask proxies on the way to pass events on as they come."""
-
-
-@attrs.define
-class Teller:
-    """Writes the events of all choices of one answer, one at a time."""
-
-    exchange: Exchange
-    ask: Ask
-    events: Events
-    failed: RequestError | None = None
-    _lock: trio.Lock = attrs.Factory(trio.Lock)
-
-    async def tell(self, stream: Stream, index: int, others: trio.CancelScope | None = None) -> None:
-        """Follow one choice to its end; if it fails, stop the others."""
-        try:
-            await self._follow(stream, index)
-        except FlightFailed as error:
-            async with self._lock:  # so that no other is cancelled within an event
-                self.failed = self.failed or of_failure(error.failure)
-                if others is not None:
-                    others.cancel()
-
-    async def _follow(self, stream: Stream, index: int) -> None:
-        opening = self.events.role(index) if self.ask.chat else b""
-        if self.ask.echo:
-            said = openai.extension(stream.worker, stream.moves, 0)
-            if self.ask.parameters.prompt_logprobs is not None:
-                await stream.begun()
-            opening = self.events.text(index, echo_of(self.ask, index), said, stream.prompt)
-        await self._write(opening)
-        reader = reader_of(self.ask)
-        while chunks := await stream.chunks():
-            await self._write(b"".join(self._told(reader, stream, index, chunk) for chunk in chunks))
-        rest = b"" if reader is None else self.events.told(index, reader.finish(), None, said_of(stream))
-        called = reader is not None and reader.calls > 0 and not reader.named
-        await self._write(rest + self.events.finish(index, stream.finish, said_of(stream), called))
-
-    def _told(self, reader: Reader | None, stream: Stream, index: int, chunk: Chunk) -> bytes:
-        if reader is None:
-            return self.events.tokens(index, chunk, said_of(stream, chunk))
-        return self.events.told(index, reader.feed(chunk.text), chunk, said_of(stream, chunk))
-
-    async def _write(self, data: bytes) -> None:
-        if data:
-            async with self._lock:
-                await self.exchange.write(data)
-
-
-def said_of(stream: Stream, chunk: Chunk | None = None) -> str:
-    """Write who serves a stream now, and how many tokens have been told with this chunk."""
-    tokens = chunk.position + len(chunk.ids) if chunk else stream.delivered
-    return openai.extension(stream.worker, stream.moves, tokens, stream.policy_changed)
-
-
-async def usage_of(ask: Ask, streams: list[Stream]) -> openai.Usage:
-    """Sum up the tokens of a request."""
-    firsts = [await stream.started() for stream in streams[:: ask.n]]
-    return openai.usage_of(firsts, [stream.delivered for stream in streams])
 
 
 def headers_of(stream: Stream, ask: Ask) -> Headers:

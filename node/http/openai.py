@@ -184,9 +184,22 @@ class Events:
             logprobs = encode(echo_document(prompt, text))
         return self._event(index, f'{self._words(text)},"logprobs":{logprobs}', "null", extension)
 
-    def told(self, index: int, events: list[ToolEvent], chunk: Chunk | None, extension: str) -> bytes:
-        """Return the events of one chunk of an answer that may call tools; `chunk` is None for what was held back."""
-        deltas = [_delta(event, self.call_id(index, event)) for event in events]
+    def told(
+        self,
+        index: int,
+        events: list[ToolEvent],
+        chunk: Chunk | None,
+        extension: str,
+        merged: bool = False,
+    ) -> bytes:
+        """Return the events of one chunk of an answer that may call tools; `chunk` is None for what was held back.
+
+        If `merged`, there is at most one.
+        """
+        if merged:
+            deltas = [encode(self._merged(index, events))] if events else []
+        else:
+            deltas = [_delta(event, self.call_id(index, event)) for event in events]
         logprobs = self._logprobs(index, chunk) if self.logprobs and chunk is not None else "null"
         if not deltas and logprobs != "null":
             deltas = ["{}"]
@@ -195,6 +208,22 @@ class Events:
             self._event(index, f'"delta":{delta},"logprobs":{said}', "null", extension)
             for delta, said in parts
         )
+
+    def _merged(self, index: int, events: list[ToolEvent]) -> dict[str, Any]:
+        """Write all that events add to a message as one delta."""
+        said = "".join(event.text for event in events if isinstance(event, Said))
+        calls: dict[int, dict[str, Any]] = {}
+        for event in events:
+            match event:
+                case Called(call, name):
+                    function = {"name": name, "arguments": ""}
+                    id = self.call_id(index, event)
+                    calls[call] = {"index": call, "id": id, "type": "function", "function": function}
+                case Argued(call, text):
+                    entry = calls.setdefault(call, {"index": call, "function": {"arguments": ""}})
+                    entry["function"]["arguments"] += text
+        delta: dict[str, Any] = {"content": said} if said else {}
+        return {**delta, "tool_calls": [*calls.values()]} if calls else delta
 
     def call_id(self, choice: int, event: ToolEvent) -> str:
         """Return the id of a call: a function of the request and its place."""
@@ -205,9 +234,16 @@ class Events:
         logprobs = self._logprobs(index, chunk) if self.logprobs else "null"
         return self._event(index, f'{self._words(chunk.text)},"logprobs":{logprobs}', "null", extension)
 
-    def finish(self, index: int, finish: Finish | None, extension: str, called: bool = False) -> bytes:
-        """Return a choice's last event; `called` if it has called tools of its own will."""
-        words = '"delta":{}' if self.form is CHAT else '"text":""'
+    def finish(
+        self,
+        index: int,
+        finish: Finish | None,
+        extension: str,
+        called: bool = False,
+        rest: list[ToolEvent] | None = None,
+    ) -> bytes:
+        """Return a choice's last event; `called` if it has called tools of its own will, `rest` what is added to it."""
+        words = f'"delta":{encode(self._merged(index, rest or []))}' if self.form is CHAT else '"text":""'
         reason = encode(reason_of(finish, called))
         return self._event(index, f'{words},"logprobs":null', reason, extension)
 

@@ -1,7 +1,7 @@
 """Which function answers which request: a table of rows.
 
-A row names a method, a path and a function. `{id}` at the end of a path stands for the rest of it, slashes
-included, and is handed to the function as its second argument. HEAD is answered by the GET row without its body,
+A row names a method, a path and a function. `{id}` in a path stands for what is there instead, slashes
+included, and is handed to the function as an argument. HEAD is answered by the GET row without its body,
 OPTIONS by the methods that the path has, and everything else by 404 or 405.
 """
 
@@ -25,7 +25,7 @@ class Route:
     method: str
     path: str
     function: Callable[..., Any]
-    """`f(request) -> Response`, or `async f(request, exchange)` if `waits`."""
+    """`f(request) -> Response`, or `async f(request, exchange)` if `waits`; what `{id}` stood for comes last."""
     waits: bool = False
     """Whether the answer takes time; then the client's going away cancels it."""
     argument: str = ""
@@ -34,10 +34,11 @@ class Route:
 
 @attrs.define
 class Router:
-    """A table of routes, searched by exact path, then by the longest prefix."""
+    """A table of routes, searched by exact path, then by the longest pattern."""
 
     _exact: dict[str, dict[str, Route]]
-    _prefixes: tuple[tuple[str, dict[str, Route]], ...]
+    _patterns: tuple[tuple[str, str, dict[str, Route]], ...]
+    """What stands before and after `{id}`, the longest first."""
     hosts: frozenset[str] = frozenset()
     """Host names, beside `localhost` and addresses, under which this node may be spoken to."""
 
@@ -47,10 +48,9 @@ class Router:
         table: dict[str, dict[str, Route]] = {}
         for route in routes:
             table.setdefault(route.path, {})[route.method] = route
-        prefixes = [
-            (path.removesuffix("{id}"), rows) for path, rows in table.items() if path.endswith("{id}")
-        ]
-        return cls(table, tuple(sorted(prefixes, key=lambda row: -len(row[0]))), frozenset(hosts))
+        patterns = [(*path.split("{id}"), rows) for path, rows in table.items() if "{id}" in path]
+        patterns.sort(key=lambda row: -len(row[0]) - len(row[1]))
+        return cls(table, tuple(patterns), frozenset(hosts))
 
     def find(self, request: Request) -> Route | Response:
         """Return the row for a request, or the answer if there is none."""
@@ -69,9 +69,10 @@ class Router:
         rows = self._exact.get(path)
         if rows is not None:
             return rows, ""
-        for prefix, rows in self._prefixes:
-            if path.startswith(prefix) and len(path) > len(prefix):
-                return rows, path[len(prefix) :]
+        for before, after, rows in self._patterns:
+            argument = path[len(before) : len(path) - len(after)]
+            if path.startswith(before) and path.endswith(after) and argument:
+                return rows, argument
         if path == "*":
             return {}, ""
         raise RequestError("not_found", f"there is nothing at `{path:.200}`")

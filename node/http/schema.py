@@ -47,6 +47,7 @@ FIELDS: dict[str, Row] = {
     "prompt": Row(lambda name, value: read_prompts(name, value), chat=False),
     "n": Row(integer(1, N_MAX), 1),
     "stream": Row(flag, False),
+    "resumable": Row(flag, False),
     "stream_options": Row(lambda name, value: read_stream_options(name, value), False),
     "max_tokens": Row(integer(1, TOKENS_MAX)),
     "max_completion_tokens": Row(integer(1, TOKENS_MAX), completions=False),
@@ -121,6 +122,8 @@ class Ask:
     """None if the entry shall draw one."""
     stream: bool = False
     include_usage: bool = False
+    resumable: bool = False
+    """Whether the client may come back for the rest of its stream."""
     echo: bool = False
     chat: bool = False
     grammar: bytes = b""
@@ -180,6 +183,8 @@ def _ask(values: dict[str, Any], prompts: tuple[Segment, ...], special: bool, **
             f"{asked} are more choices than one request may ask for; the limit `choices_max` is {CHOICES_MAX}"
         )
         raise RequestError("invalid_request", message, "n")
+    if values["resumable"] and not values["stream"]:
+        raise RequestError("invalid_request", "`resumable` needs `stream` to be `true`", "resumable")
     return Ask(
         values["model"],
         prompts,
@@ -188,6 +193,7 @@ def _ask(values: dict[str, Any], prompts: tuple[Segment, ...], special: bool, **
         values["seed"],
         values["stream"],
         values["stream_options"],
+        values["resumable"],
         **{"grammar": grammar.only(values), "ignored": values["ignored"], **more},
     )
 

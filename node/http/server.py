@@ -288,7 +288,8 @@ class Exchange:
         """Run the route; errors before the first byte become an answer, later ones end the connection."""
         self._connection.rest()
         try:
-            await self._route.function(self._request, self)
+            argument = (self._route.argument,) if self._route.argument else ()
+            await self._route.function(self._request, self, *argument)
         except (RequestError, FlightFailed) as error:
             await self._fail(of_failure(error.failure) if isinstance(error, FlightFailed) else error)
         except Exception:  # noqa: BLE001 - our bug, but one request's

@@ -33,6 +33,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 GAUGES = frozenset(
     (
+        "claims_waiting",
         "engines_state",
         "flights_active",
         "http_connections",

@@ -8,8 +8,10 @@ import attrs
 import trio
 
 from mesh.attempt import Attempt
+from mesh.claims import Claim, Claims
 from mesh.flight import Flight
 from mesh.frames import Accept, Finish, Logprob, Reject, Tokens
+from mesh.now import Now
 from node.errors import RequestError
 from node.gateway import ModelCard, Stream
 
@@ -38,9 +40,13 @@ class FakeGateway:
     announced: list[tuple[str, str]] = attrs.Factory(list)
     admits: int = 1_000_000
     """Requests that are admitted before one breaks."""
+    claims: Claims = attrs.field(init=False)
     _events: dict[int, trio.Event] = attrs.Factory(dict)
     _nursery: trio.Nursery | None = None
     _rng: random.Random = attrs.Factory(lambda: random.Random(1))
+
+    def __attrs_post_init__(self) -> None:
+        self.claims = Claims(lambda flight: self.open[flight].log_bytes)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as self._nursery:
@@ -52,17 +58,41 @@ class FakeGateway:
     def models(self) -> tuple[ModelCard, ...]:
         return (ModelCard("ember-py", DIGEST, 2048, self.is_ready, ("node-a", "node-b")),)
 
-    def submit(self, request: Attempt, timeout_s: float | None = None) -> Stream:
+    def submit(self, request: Attempt, timeout_s: float | None = None, id: int = 0) -> Stream:
         if request.model != "ember-py":
             raise RequestError("model_not_found", f"no node serves `{request.model}`", "model")
         if len(self.submitted) == self.admits:
             raise ZeroDivisionError("secret words")
         self.submitted.append(request)
-        flight = Flight(self._rng.getrandbits(64), request)
+        flight = Flight(id or self._rng.getrandbits(64), request)
         self.open[flight.id] = flight
         assert self._nursery is not None
         self._nursery.start_soon(self.script or FakeGateway.serve, self, flight)
-        return Stream(flight, self, self.watch(flight.id))  # type: ignore[arg-type]
+        return self.stream(flight.id)
+
+    def stream(self, flight: int) -> Stream:
+        return Stream(self.open[flight], self, self.watch(flight))  # type: ignore[arg-type]
+
+    def claim(self, claim: Claim) -> None:
+        self.claims.add(claim)
+
+    def attach(self, id: int) -> Claim | None:
+        return self.claims.attach(id)
+
+    def detach(self, claim: Claim) -> None:
+        self._forget(self.claims.detach(self._now(), claim.id))
+
+    def pass_time(self) -> None:
+        """Let waiting claims expire that are due."""
+        self._forget(self.claims.tick(self._now()))
+
+    def _forget(self, facts: list[Any]) -> None:
+        for ended in facts:
+            for flight in ended.flights:
+                self.close(flight)
+
+    def _now(self) -> Now:
+        return Now(trio.current_time(), trio.current_time())
 
     def watch(self, flight: int) -> trio.Event:
         event = self._events.get(flight)

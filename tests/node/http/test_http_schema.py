@@ -136,6 +136,7 @@ BAD = {
     "prompt": ["", [], [[]], [""], [-1], [1, "a"], [1.5], [True], {}, 7, [2**32], ["x"] * 65, [["a"]]],
     "n": [0, 9, -1, 1.0, "1", True],
     "stream": ["true", 1],
+    "resumable": ["true", 1],
     "stream_options": [1, [], {"include_usage": 1}],
     "max_tokens": [0, -1, 2**32, 1.5, "9"],
     "min_tokens": [-1, 17],
