@@ -68,7 +68,7 @@ from mesh.voice import Voice
 CONTROLS = 3
 """Others who are pinged after a look, where nothing is lost; 1 / (1 - loss) times as many where it is."""
 DOUBT_SENDS = 6
-"""A doubt is told so often by each who cannot reach its subject: enough to go round, little where nobody else doubts."""
+"""A doubt is told so often by each who cannot reach its subject: enough to go round, little where nobody else does."""
 DEAF_PERIODS = 2.0
 """How long who is deaf waits before looking again, or noticing that it is alone; others wait a verdict."""
 
