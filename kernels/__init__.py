@@ -30,7 +30,7 @@ from kernels import (
     sample,
     swiglu,
 )
-from kernels.attention import EVERYTHING, Geometry
+from kernels.attention import EVERYTHING, Geometry, Look
 from kernels.attention import Span as Span
 from kernels.native import Native
 from kernels.op import Op
@@ -115,6 +115,7 @@ def select(
     block: int,
     weights: str = "dense",
     library: Native | None = None,
+    windows: Sequence[int] = (0,),
 ) -> Kernels:
     """Choose the fast paths on this CPU by probing them; about a tenth of a second per dtype.
 
@@ -123,7 +124,8 @@ def select(
     the batch. fp32 runs everywhere; without it, ValueError if no dtype can run.
 
     weights: one of `WEIGHTS`. library: the compiled kernels (`native.load`), taken for bf16 if they pass the
-    probes and fit the shape; torch's operators otherwise.
+    probes and fit the shape; torch's operators otherwise. windows: how far the model's layers look back, for the
+    probes.
 
     Triton's kernels are not chosen here but by `kernels.device`: they run on a GPU.
     """
@@ -132,15 +134,31 @@ def select(
         raise ValueError(f"this CPU runs none of {', '.join(map(str, dtypes))}")
     geometry = Geometry(heads, kv_heads, width, block, runnable[0], 0)
     if library is not None and runnable[0] is torch.bfloat16 and native_ops.fits(width, block):
-        compiled = _compiled(library, geometry, weights)
+        compiled = _compiled(library, geometry, weights, windows)
         if compiled.exact:
             return compiled
-    probed = (_probed(attrs.evolve(geometry, dtype=dtype), weights) for dtype in runnable)
+    probed = (_probed(attrs.evolve(geometry, dtype=dtype), weights, windows) for dtype in runnable)
     first = next(probed)
     return first if first.exact else next((kernels for kernels in probed if kernels.exact), first)
 
 
-def _compiled(library: Native, geometry: Geometry, weights: str) -> Kernels:
+def looking(chosen: Kernels, windows: Sequence[int]) -> Kernels:
+    """The same kernels for a model whose layers look back through several windows.
+
+    A step is planned once for each window, and `attend` takes a layer's look as its last argument.
+    """
+    looks = {window: Look(window) if window else EVERYTHING for window in windows}
+
+    def plan(spans: Sequence[Span]) -> dict[int, object]:
+        return {window: chosen.plan_attention(spans, look) for window, look in looks.items()}
+
+    def attend(q: Tensor, cache: Tensor, plans: dict[int, object], scale: float, look: Look) -> Tensor:
+        return chosen.attend(q, cache, plans[look.window], scale)
+
+    return attrs.evolve(chosen, plan_attention=plan, attend=attend)
+
+
+def _compiled(library: Native, geometry: Geometry, weights: str, windows: Sequence[int]) -> Kernels:
     """The record of the compiled kernels: bf16, with weights in bf16 or int8."""
     pack = native_ops.pack_int8 if weights == "int8" else native_ops.pack_bf16
     chosen = Kernels(
@@ -162,16 +180,20 @@ def _compiled(library: Native, geometry: Geometry, weights: str) -> Kernels:
         restore_linear=partial(native_ops.int8_of, library) if weights == "int8" else None,
     )
     linears = probe.packed_is_exact(chosen.pack_linear, chosen.dtype)
-    attends = probe.attends_exactly(chosen.attend, chosen.plan_attention, geometry)
+    plans = [partial(chosen.plan_attention, look=look) for look in probe.looks_of(windows, geometry.block)]
+    attends = all(probe.attends_exactly(chosen.attend, plan, geometry) for plan in plans)
     return attrs.evolve(chosen, exact=linears and attends)
 
 
-def _probed(geometry: Geometry, weights: str) -> Kernels:
+def _probed(geometry: Geometry, weights: str, windows: Sequence[int]) -> Kernels:
     """The record of torch's operators in the geometry's dtype."""
     dtype = geometry.dtype
     slice_width = next((w for w in WIDTHS[dtype] if probe.linear_is_exact(dtype, w)), 0)
     fillings = (attrs.evolve(geometry, rows_multiple=m) for m in ROWS_MULTIPLES)
-    filled = next((g for g in fillings if probe.attention_is_exact(dtype, g)), None)
+    looks = probe.looks_of(windows, geometry.block)
+    filled = next(
+        (g for g in fillings if all(probe.attention_is_exact(dtype, g, look) for look in looks)), None
+    )
     exact = bool(slice_width) and filled is not None
     cut, plan = (
         slice_width or linear.SLICE,

@@ -6,7 +6,7 @@ probe cannot prove the property; it catches the ways of losing it that we have s
 at k = 2,048 from 129 rows on, a lone row, the tail of a block), on inputs with heavy tails.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -14,7 +14,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from kernels.attention import Geometry, Span, attend, plan_attention
+from kernels.attention import EVERYTHING, Geometry, Look, Span, attend, plan_attention
 from kernels.linear import pack_linear
 from kernels.op import normal
 
@@ -63,11 +63,15 @@ def packed_is_exact(
     return rows_are_independent(layer, normal(generator, dtype, 260, k))
 
 
-def attention_is_exact(dtype: torch.dtype, geometry: Geometry) -> bool:
+def attention_is_exact(dtype: torch.dtype, geometry: Geometry, look: Look = EVERYTHING) -> bool:
     """Whether torch's decode, chunked prefill and any batch of them agree with a whole prefill, bit for bit."""
-    return attends_exactly(
-        attend, partial(plan_attention, geometry=attrs.evolve(geometry, dtype=dtype)), geometry
-    )
+    plan = partial(plan_attention, geometry=attrs.evolve(geometry, dtype=dtype), look=look)
+    return attends_exactly(attend, plan, geometry)
+
+
+def looks_of(windows: Sequence[int], block: int) -> list[Look]:
+    """Looks to probe for a model's windows: those that the probe's text does not fill end within its pages."""
+    return [Look(window) for window in sorted({window and min(window, block + 3) for window in windows})]
 
 
 def attends_exactly(

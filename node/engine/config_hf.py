@@ -5,42 +5,30 @@ silently half understood would produce fluent nonsense.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
-ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-"""Read, run and compared with transformers by tests/node/engine/test_parity.py."""
+from node.engine.family import FAMILIES
+from node.engine.rope_hf import Rope, rope_of
+from node.engine.setting import ModelError, broken, integer, number, unsupported
+
+__all__ = ["LAYERS_MAX", "ModelError", "Shape", "read_config", "shape_of"]
+
+PARAMETERS_MAX = 1 << 44
+"""Some ten times the largest model there is: sizes are multiplied without fear of what a file says."""
+CONFIG_BYTES_MAX = 1 << 20
+"""A config.json is some kilobytes; longer ones are not parsed."""
 
 LAYERS_MAX = 1024
 """Eight times as many as the deepest model of the family (Llama 3.1 405B has 126): a bound on what a
 damaged file can make us try to build."""
 
 
-class ModelError(Exception):
-    """A model directory that cannot be run. The message is one line; `hint` says what to do."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(f"{message}\nhint: {hint}")
-        self.message = message
-        self.hint = hint
-
-
-@attrs.frozen
-class Llama3Scaling:
-    """Llama 3.1's stretching of low frequencies (arXiv 2407.21783, section 3.4.2; `rope_type` "llama3")."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_positions: int
-
-
 @attrs.frozen
 class Shape:
-    """One decoder of the Llama family, as data."""
+    """One decoder of the Llama family and its relatives, as data."""
 
     architecture: str
     vocabulary: int
@@ -51,7 +39,7 @@ class Shape:
     head_width: int
     feed_forward: int
     norm_eps: float
-    rope_theta: float
+    rope: Rope
     context_max: int
     tied: bool
     """Whether the embedding is the output head too."""
@@ -61,7 +49,13 @@ class Shape:
     """Whether each query and key head is RMS-normalised before RoPE (Qwen3)."""
     dtype: str
     """The dtype in which the weights were published: `bfloat16`, `float16` or `float32`."""
-    scaling: Llama3Scaling | None = None
+    mlp_bias: bool
+    fused: bool
+    """Whether the checkpoint holds queries, keys and values in one tensor, gate and up in another (Phi-3)."""
+    windows: tuple[int, ...]
+    """How far each layer looks back, in tokens, its own included; 0 is all."""
+    turns: tuple[bool, ...]
+    """Whether each layer's heads turn with the position (SmolLM3 has layers that do not)."""
     end_ids: tuple[int, ...] = ()
     """Token ids that end a text, as far as config.json says."""
 
@@ -70,13 +64,18 @@ def read_config(directory: Path) -> dict[str, object]:
     """The parsed `config.json` of a model directory, or a `ModelError` if there is none to parse."""
     path = directory / "config.json"
     try:
+        if path.stat().st_size > CONFIG_BYTES_MAX:
+            raise ModelError(
+                f"`{path}` has {path.stat().st_size:,} bytes, more than {CONFIG_BYTES_MAX:,}",
+                "this is no model's configuration; download it again",
+            )
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
             f"`{directory}` is no model: it has no config.json",
             "name a directory in Hugging Face format (config.json, *.safetensors, tokenizer.json)",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"`{path}` cannot be read: {error}", "download it again") from None
     if not isinstance(config, dict):
         raise ModelError(f"`{path}` is not a JSON object", "download it again")
@@ -86,96 +85,66 @@ def read_config(directory: Path) -> dict[str, object]:
 def shape_of(config: Mapping[str, object]) -> Shape:
     """Turn a parsed config.json into a `Shape`; `ModelError` names what is missing or not supported."""
     architecture = _architecture(config)
-    rope = _rope(config)
-    _refuse_unsupported(config, rope)
-    heads, width = _integer(config, "num_attention_heads"), _integer(config, "hidden_size")
-    qwen2 = architecture == "Qwen2ForCausalLM"
-    bias = bool(config.get("attention_bias", False)) and not qwen2
+    family = FAMILIES[architecture]
+    _refuse_unsupported(config)
+    heads, width, layers = (integer(config, name) for name in SIZES)
+    if layers > LAYERS_MAX:
+        raise broken("num_hidden_layers", layers, f"at most {LAYERS_MAX}")
+    head_width = integer(config, "head_dim", width // heads)
+    positions = integer(config, "max_position_embeddings")
+    rope = rope_of(config, head_width, positions)
+    bias = family.attention_bias and bool(config.get("attention_bias", False))
     shape = Shape(
         architecture=architecture,
-        vocabulary=_integer(config, "vocab_size"),
+        vocabulary=integer(config, "vocab_size"),
         width=width,
-        layers=_integer(config, "num_hidden_layers"),
+        layers=layers,
         heads=heads,
-        kv_heads=_integer(config, "num_key_value_heads", heads),
-        head_width=_integer(config, "head_dim", width // heads),
-        feed_forward=_integer(config, "intermediate_size"),
-        norm_eps=_number(config, "rms_norm_eps", 1e-6),
-        rope_theta=_number(rope, "rope_theta", 10_000.0),
-        context_max=_integer(config, "max_position_embeddings"),
+        kv_heads=integer(config, "num_key_value_heads", heads),
+        head_width=head_width,
+        feed_forward=integer(config, "intermediate_size"),
+        norm_eps=number(config, "rms_norm_eps", 1e-6),
+        rope=rope,
+        context_max=min(positions, rope.positions_max or positions),
         tied=bool(config.get("tie_word_embeddings", False)),
-        qkv_bias=bias or qwen2,
+        qkv_bias=bias or family.qkv_bias,
         o_bias=bias,
-        qk_norm=architecture == "Qwen3ForCausalLM",
+        qk_norm=family.qk_norm,
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
-        scaling=_scaling(rope),
+        mlp_bias=family.mlp_bias and bool(config.get("mlp_bias", False)),
+        fused=family.fused,
+        windows=tuple(0 if w >= positions else w for w in family.windows(config, layers)),
+        turns=family.turns(config, layers),
         end_ids=_end_ids(config.get("eos_token_id")),
     )
     _check_sizes(shape)
     return shape
 
 
+SIZES = ("num_attention_heads", "hidden_size", "num_hidden_layers")
+
+
 def _architecture(config: Mapping[str, object]) -> str:
     names = config.get("architectures") or ["none named"]
     name = names[0] if isinstance(names, list) else names
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise ModelError(
-            f"architecture `{name}` is not supported",
-            f"supported are {', '.join(ARCHITECTURES)}",
+            f"architecture `{str(name)[:100]}` is not supported",
+            f"supported are {', '.join(FAMILIES)}",
         )
-    return str(name)
+    return name
 
 
-def _rope(config: Mapping[str, object]) -> dict[str, object]:
-    """RoPE's settings: `rope_parameters` (transformers 5), or `rope_scaling` beside `rope_theta`."""
-    settings: dict[str, object] = {"rope_theta": config.get("rope_theta", 10_000.0)}
-    for name in ("rope_scaling", "rope_parameters"):
-        found = config.get(name)
-        if isinstance(found, dict):
-            settings.update(found)
-    return settings
-
-
-def _scaling(rope: Mapping[str, object]) -> Llama3Scaling | None:
-    if _rope_type(rope) == "default":
-        return None
-    return Llama3Scaling(
-        factor=_number(rope, "factor"),
-        low_freq_factor=_number(rope, "low_freq_factor"),
-        high_freq_factor=_number(rope, "high_freq_factor"),
-        original_positions=_integer(rope, "original_max_position_embeddings"),
-    )
-
-
-def _rope_type(rope: Mapping[str, object]) -> str:
-    return str(rope.get("rope_type") or rope.get("type") or "default")
-
-
-def _refuse_unsupported(config: Mapping[str, object], rope: Mapping[str, object]) -> None:
+def _refuse_unsupported(config: Mapping[str, object]) -> None:
     """Settings that change the arithmetic in ways that this engine does not compute."""
-    expected = {
-        "hidden_act": (config.get("hidden_act", "silu"), ("silu", "swish")),
-        "rope_type": (_rope_type(rope), ("default", "llama3")),
-        "partial_rotary_factor": (
-            rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)),
-            (1.0,),
-        ),
-        "use_sliding_window": (bool(config.get("use_sliding_window", False)), (False,)),
-        "mlp_bias": (bool(config.get("mlp_bias", False)), (False,)),
-        "quantization_config": (config.get("quantization_config"), (None,)),
-    }
-    for name, (value, supported) in expected.items():
-        if value not in supported:
-            raise ModelError(
-                f"config.json sets `{name}` to `{value}`, which this engine does not compute",
-                f"it runs {' or '.join(f'`{one}`' for one in supported)}; serve this model by an upstream engine",
-            )
+    if config.get("hidden_act", "silu") not in ("silu", "swish"):
+        raise unsupported("hidden_act", config["hidden_act"], ("silu", "swish"))
+    if config.get("quantization_config") is not None:
+        raise unsupported("quantization_config", config["quantization_config"], (None,))
 
 
 def _check_sizes(shape: Shape) -> None:
     """Bounds, and relations between sizes without which the tensors cannot be cut into heads."""
-    if shape.layers > LAYERS_MAX:
-        raise _broken("num_hidden_layers", shape.layers, f"at most {LAYERS_MAX}")
     if shape.heads % shape.kv_heads:
         raise ModelError(
             f"`num_attention_heads` {shape.heads} is no multiple of `num_key_value_heads` {shape.kv_heads}",
@@ -185,36 +154,15 @@ def _check_sizes(shape: Shape) -> None:
         raise ModelError(
             f"`head_dim` {shape.head_width} is odd", "RoPE turns pairs; download config.json again"
         )
+    parameters = shape.vocabulary * shape.width + shape.layers * shape.width * shape.feed_forward
+    if max(parameters, shape.heads * shape.head_width * shape.width) > PARAMETERS_MAX:
+        raise ModelError(
+            f"config.json describes more than {PARAMETERS_MAX:,} parameters", "download config.json again"
+        )
 
 
 def _end_ids(value: object) -> tuple[int, ...]:
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(type(one) is int for one in ids):
-        raise _broken("eos_token_id", value, "a token id or a list of them")
+        raise broken("eos_token_id", value, "a token id or a list of them")
     return tuple(ids)
-
-
-def _integer(config: Mapping[str, object], name: str, default: int | None = None) -> int:
-    """A positive integer setting."""
-    value = config.get(name)
-    value = default if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise _broken(name, value, "a positive integer")
-    return value
-
-
-def _number(config: Mapping[str, object], name: str, default: float | None = None) -> float:
-    """A positive finite number."""
-    value = config.get(name)
-    value = default if value is None else value
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise _broken(name, value, "a positive number")
-    return float(value)
-
-
-def _broken(name: str, value: object, expected: str) -> ModelError:
-    if value is None:
-        return ModelError(f"config.json lacks `{name}`", f"it must be {expected}; download config.json again")
-    return ModelError(
-        f"config.json sets `{name}` to `{value}`", f"it must be {expected}; download config.json again"
-    )

@@ -355,4 +355,4 @@ def _load(
     loading: Callable[[int, int], None] | None,
 ) -> Transformer:
     model = load_transformer(shape, _OnDevice(checkpoint, kernels.device), kernels, loading)
-    return attrs.evolve(model, frequencies=model.frequencies.to(kernels.device))
+    return attrs.evolve(model, rotation=model.rotation.to(kernels.device))

@@ -5,7 +5,6 @@ sequences; attention walks each sequence's pages by a plan made once per step. N
 key and value cache is an argument.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -13,7 +12,9 @@ import torch
 from torch import Tensor
 
 from kernels import Kernels, Linear
-from node.engine.config_hf import Llama3Scaling, Shape
+from kernels.attention import EVERYTHING, Look
+from node.engine.config_hf import Shape
+from node.engine.rotation import Rotation, rotation_of
 from node.engine.weights import Weights
 
 
@@ -29,6 +30,9 @@ class Layer:
     post_norm: Tensor
     gate_up: Linear
     down: Linear
+    look: Look
+    turns: bool
+    """Whether its heads turn with the position."""
 
 
 @attrs.frozen(eq=False)
@@ -54,7 +58,7 @@ class Transformer:
     shape: Shape
     kernels: Kernels
     embedding: Tensor
-    frequencies: Tensor
+    rotation: Rotation
     layers: tuple[Layer, ...]
     norm: Tensor
     head: Linear
@@ -67,18 +71,28 @@ class Transformer:
         cache: one [blocks, 2, kv_heads, block, head_width] per layer, written in place.
         progress: called with the number of each layer done. Returns [rows, width] before the last norm.
         """
-        angles = self.kernels.rope_angles(step.positions, self.frequencies)
+        turning, still = self._angles(step.positions)
         eps, add_norm = self.shape.norm_eps, self.kernels.add_rms_norm
         x = self.embedding.index_select(0, step.ids)  # [rows, width], the residual
         made: Tensor | None = None  # by the last sublayer, to be added to x where it is normed
         for index, (layer, pages) in enumerate(zip(self.layers, cache, strict=True)):
             by = layer.input_norm
             normed = self.kernels.rms_norm(x, by, eps) if made is None else add_norm(made, x, by, eps)
-            made = self._attention(layer, normed, step, pages, angles)
+            made = self._attention(layer, normed, step, pages, turning if layer.turns else still)
             made = self._feed_forward(layer, add_norm(made, x, layer.post_norm, eps))
             if progress is not None:
                 progress(index + 1)
         return x if made is None else x.add_(made)
+
+    def _angles(self, positions: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """cos and sin of the rows, [rows, 1, d] fp32 each, for layers that turn and for those that do not."""
+        cos, sin = self.kernels.rope_angles(positions, self.rotation.frequencies)
+        still = (cos, sin)
+        if not all(self.shape.turns):
+            still = torch.ones_like(cos), torch.zeros_like(sin)
+        if self.rotation.gains is not None:
+            cos, sin = cos * self.rotation.gains, sin * self.rotation.gains
+        return (cos, sin), still
 
     def logits(self, x: Tensor) -> Tensor:
         """x: [rows, width] of `forward` -> [rows, vocabulary] fp32."""
@@ -94,30 +108,12 @@ class Transformer:
             turning.copy_(kernels.rms_norm(turning, layer.q_norm, shape.norm_eps))
         kernels.rope_store(qkv, *angles, pages, step.page, step.slot)
         q = qkv.narrow(1, 0, shape.heads)
-        o = kernels.attend(q, pages, step.batches, shape.head_width**-0.5)  # [rows, heads, head_width]
+        scale = shape.head_width**-0.5
+        o = kernels.attend(q, pages, step.batches, scale, layer.look)  # [rows, heads, head_width]
         return layer.o(o.reshape(len(x), -1))
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
         return layer.down(self.kernels.swiglu(layer.gate_up(x)))
-
-
-def rope_frequencies(shape: Shape) -> Tensor:
-    """RoPE's angle per position of each pair, [head_width / 2] fp32, scaled as the model asks.
-
-    In transformers' own fp32 arithmetic: one more exact bit here is an angle that drifts from the reference
-    with the position.
-    """
-    exponents = torch.arange(0, shape.head_width, 2).float() / shape.head_width
-    frequencies = 1.0 / shape.rope_theta**exponents
-    return frequencies if shape.scaling is None else _scaled(frequencies, shape.scaling)
-
-
-def _scaled(frequencies: Tensor, scaling: Llama3Scaling) -> Tensor:
-    """Long wavelengths are stretched by `factor`, short ones kept, those between interpolated."""
-    wavelengths = 2 * math.pi / frequencies
-    low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    kept = ((scaling.original_positions / wavelengths - low) / (high - low)).clamp(0, 1)
-    return (1 - kept) * frequencies / scaling.factor + kept * frequencies
 
 
 Pack = Callable[[str, Callable[[], Sequence[Tensor]], Tensor | None], Linear]
@@ -141,9 +137,10 @@ def load_transformer(
 ) -> Transformer:
     """Read, convert and pack all weights. `progress(done, total)` counts layers; `pack` may keep what it packs."""
     packed = pack or (lambda _name, read, bias: pack_parts(kernels, read(), bias))
+    rotation = rotation_of(shape.rope, shape.head_width)
     layers = []
     for index in range(shape.layers):
-        layers.append(_load_layer(shape, weights, kernels, f"model.layers.{index}.", packed))
+        layers.append(_load_layer(shape, index, weights, kernels, rotation.order, packed))
         if progress is not None:
             progress(index + 1, shape.layers)
     embedding = weights.read("model.embed_tokens.weight", kernels.dtype)
@@ -152,37 +149,70 @@ def load_transformer(
         shape=shape,
         kernels=kernels,
         embedding=embedding,
-        frequencies=rope_frequencies(shape),
+        rotation=rotation,
         layers=tuple(layers),
         norm=weights.read("model.norm.weight", kernels.dtype),
         head=packed("head", lambda: [weights.read(head, kernels.dtype)], None),
     )
 
 
-def _load_layer(shape: Shape, weights: Weights, kernels: Kernels, prefix: str, pack: Pack) -> Layer:
+def _load_layer(
+    shape: Shape, index: int, weights: Weights, kernels: Kernels, order: Tensor | None, pack: Pack
+) -> Layer:
+    prefix = f"model.layers.{index}."
+
     def read(name: str) -> Tensor:
         return weights.read(prefix + name, kernels.dtype)
 
-    def parts(pattern: str, *names: str) -> list[Tensor]:
-        return [read(pattern.format(name)) for name in names]
+    def part(name: str, what: str) -> Tensor:
+        found = read(f"{name}.{what}")
+        turning = TURNING.get(name)
+        return found if order is None or turning is None else _turned(found, turning(shape), order)
 
-    def linear(pattern: str, *names: str, biased: bool = False) -> Linear:
-        bias = torch.cat(parts(f"{pattern}.bias", *names)) if biased else None
-        name = prefix + pattern.format("_".join(names))
-        return pack(name, lambda: parts(f"{pattern}.weight", *names), bias)
+    def linear(name: str, *names: str, biased: bool = False) -> Linear:
+        bias = torch.cat([part(one, "bias") for one in names]) if biased else None
+        return pack(prefix + name, lambda: [part(one, "weight") for one in names], bias)
 
+    inward, upward = INWARD[shape.fused], UPWARD[shape.fused]
+    window = shape.windows[index]
     return Layer(
         input_norm=read("input_layernorm.weight"),
-        qkv=linear("self_attn.{}_proj", "q", "k", "v", biased=shape.qkv_bias),
-        q_norm=_head_norms(shape, read) if shape.qk_norm else None,
-        o=linear("self_attn.{}_proj", "o", biased=shape.o_bias),
+        qkv=linear("self_attn.q_k_v_proj", *inward, biased=shape.qkv_bias),
+        q_norm=_head_norms(shape, read, order) if shape.qk_norm else None,
+        o=linear("self_attn.o_proj", "self_attn.o_proj", biased=shape.o_bias),
         post_norm=read("post_attention_layernorm.weight"),
-        gate_up=linear("mlp.{}_proj", "gate", "up"),
-        down=linear("mlp.{}_proj", "down"),
+        gate_up=linear("mlp.gate_up_proj", *upward, biased=shape.mlp_bias),
+        down=linear("mlp.down_proj", "mlp.down_proj", biased=shape.mlp_bias),
+        look=Look(window) if window else EVERYTHING,
+        turns=shape.turns[index],
     )
 
 
-def _head_norms(shape: Shape, read: Callable[[str], Tensor]) -> Tensor:
+INWARD = {
+    False: ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    True: ("self_attn.qkv_proj",),
+}
+UPWARD = {False: ("mlp.gate_proj", "mlp.up_proj"), True: ("mlp.gate_up_proj",)}
+"""Tensors that make one linear, by whether the checkpoint has joined them."""
+
+
+TURNING: dict[str, Callable[[Shape], int]] = {
+    "self_attn.q_proj": lambda shape: shape.heads,
+    "self_attn.k_proj": lambda shape: shape.kv_heads,
+    "self_attn.qkv_proj": lambda shape: shape.heads + shape.kv_heads,
+}
+"""How many of a tensor's first heads turn."""
+
+
+def _turned(rows: Tensor, turning: int, order: Tensor) -> Tensor:
+    """rows: [heads * d, ..]: elements of the first `turning` heads in the order that the kernels turn."""
+    heads = rows.unflatten(0, (-1, len(order)))
+    return torch.cat((heads[:turning].index_select(1, order), heads[turning:])).flatten(0, 1)
+
+
+def _head_norms(shape: Shape, read: Callable[[str], Tensor], order: Tensor | None) -> Tensor:
     """Query norm for each query head, key norm for each key head: one multiplication serves both."""
     q, k = read("self_attn.q_norm.weight"), read("self_attn.k_norm.weight")
+    if order is not None:
+        q, k = q.index_select(0, order), k.index_select(0, order)
     return torch.cat((q.expand(shape.heads, -1), k.expand(shape.kv_heads, -1)))

@@ -78,7 +78,8 @@ class Runner:
         torch.set_num_threads(threads or 1)
         preferred, held = _preferred(dtype, shape), "int8" if dtype == "int8" else "dense"
         sizes = (shape.heads, shape.kv_heads, shape.head_width, block_tokens)
-        chosen = kernels.select(preferred, *sizes, held, native.load(keep))
+        windows = tuple(sorted(set(shape.windows)))
+        chosen = kernels.looking(kernels.select(preferred, *sizes, held, native.load(keep), windows), windows)
         blocks = _preflight(shape, weights, chosen, block_tokens, kv_blocks, kv_bytes)
         self.progress = progress
         self.shape = shape

@@ -115,25 +115,27 @@ def _layer_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
     tensors: dict[str, tuple[int, ...]] = {
         "input_layernorm.weight": (shape.width,),
         "post_attention_layernorm.weight": (shape.width,),
-        "self_attn.q_proj.weight": (queries, shape.width),
-        "self_attn.k_proj.weight": (keys, shape.width),
-        "self_attn.v_proj.weight": (keys, shape.width),
-        "self_attn.o_proj.weight": (shape.width, queries),
-        "mlp.gate_proj.weight": (shape.feed_forward, shape.width),
-        "mlp.up_proj.weight": (shape.feed_forward, shape.width),
-        "mlp.down_proj.weight": (shape.width, shape.feed_forward),
     }
-    if shape.qkv_bias:
-        tensors |= {"self_attn.q_proj.bias": (queries,)}
-        tensors |= {"self_attn.k_proj.bias": (keys,), "self_attn.v_proj.bias": (keys,)}
-    if shape.o_bias:
-        tensors |= {"self_attn.o_proj.bias": (shape.width,)}
     if shape.qk_norm:
         tensors |= {
             "self_attn.q_norm.weight": (shape.head_width,),
             "self_attn.k_norm.weight": (shape.head_width,),
         }
-    return tensors
+    inward = {"q_proj": queries, "k_proj": keys, "v_proj": keys}
+    upward = {"gate_proj": shape.feed_forward, "up_proj": shape.feed_forward}
+    if shape.fused:
+        inward, upward = {"qkv_proj": queries + 2 * keys}, {"gate_up_proj": 2 * shape.feed_forward}
+    for name, outputs in inward.items():
+        tensors |= _linear(f"self_attn.{name}", outputs, shape.width, shape.qkv_bias)
+    tensors |= _linear("self_attn.o_proj", shape.width, queries, shape.o_bias)
+    for name, outputs in upward.items():
+        tensors |= _linear(f"mlp.{name}", outputs, shape.width, shape.mlp_bias)
+    return tensors | _linear("mlp.down_proj", shape.width, shape.feed_forward, shape.mlp_bias)
+
+
+def _linear(name: str, outputs: int, inputs: int, biased: bool) -> dict[str, tuple[int, ...]]:
+    weight: dict[str, tuple[int, ...]] = {f"{name}.weight": (outputs, inputs)}
+    return weight | ({f"{name}.bias": (outputs,)} if biased else {})
 
 
 def _files(directory: Path) -> tuple[Path, ...]:

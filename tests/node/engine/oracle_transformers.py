@@ -15,14 +15,20 @@ from safetensors.torch import save_file  # noqa: E402
 from transformers import (  # noqa: E402
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
-POSITIONS, PROMPT, GENERATED = 300, 40, 128
+POSITIONS, PROMPT, GENERATED = 512, 40, 256
 SIZES = {
     "vocab_size": 512,
     "hidden_size": 128,
@@ -36,6 +42,7 @@ SIZES = {
     "bos_token_id": None,
     "attn_implementation": "sdpa",
 }
+PADLESS = {"pad_token_id": None}
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 50_000.0,
@@ -44,11 +51,50 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 128,
 }
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 20_000.0,
+    "factor": 8.0,
+    "original_max_position_embeddings": 128,
+}
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "partial_rotary_factor": 0.75,
+    "short_factor": [1.0 + 0.1 * pair for pair in range(12)],
+    "long_factor": [2.0 + pair for pair in range(12)],
+    "original_max_position_embeddings": 768,
+}
 CASES = {
     "llama": (LlamaForCausalLM, LlamaConfig(**SIZES, tie_word_embeddings=True)),
     "llama3": (LlamaForCausalLM, LlamaConfig(**SIZES, rope_parameters=LLAMA3, attention_bias=True)),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SIZES)),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=48, tie_word_embeddings=True)),
+    "linear": (
+        LlamaForCausalLM,
+        LlamaConfig(
+            **SIZES,
+            mlp_bias=True,
+            rope_parameters={"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0},
+        ),
+    ),
+    "yarn": (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=32, rope_parameters=YARN)),
+    "mistral": (MistralForCausalLM, MistralConfig(**SIZES, head_dim=32, sliding_window=100)),
+    "qwen2 sliding": (
+        Qwen2ForCausalLM,
+        Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=70, max_window_layers=1),
+    ),
+    "phi3": (Phi3ForCausalLM, Phi3Config(**SIZES | PADLESS, sliding_window=300)),
+    "phi3 longrope": (
+        Phi3ForCausalLM,
+        Phi3Config(**SIZES | PADLESS, rope_parameters=LONG, original_max_position_embeddings=768),
+    ),
+    "smollm3": (
+        SmolLM3ForCausalLM,
+        SmolLM3Config(
+            **SIZES | PADLESS, no_rope_layer_interval=2, use_sliding_window=True, sliding_window=60
+        ),
+    ),
 }
 
 

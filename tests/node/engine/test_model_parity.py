@@ -16,9 +16,12 @@ from tests.node.engine.tiny import LOW, generate, row
 pytestmark = pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
 
 ORACLE = Path(__file__).with_name("oracle_transformers.py")
-CASES = ("llama", "llama3", "qwen2", "qwen3")
+CASES = (
+    *("llama", "llama3", "linear", "yarn", "mistral", "qwen2", "qwen2 sliding", "qwen3"),
+    *("phi3", "phi3 longrope", "smollm3"),
+)
 LOGPROB_ERROR_MAX = 1e-4
-PROMPT, GENERATED = 40, 128
+PROMPT, GENERATED = 40, 256
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 from node.engine.config_hf import ModelError, read_config, shape_of
-from node.engine.model import rope_frequencies
+from node.engine.rotation import rope_frequencies
 from node.engine.weights import Weights, model_digest, open_weights
 from tests.node.engine.tiny import LLAMA, QWEN2, QWEN3, tensors_of, write
+
+MISTRAL = {"architectures": ["MistralForCausalLM"], "model_type": "mistral"}
+SMOLLM3 = {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3"}
+SLIDING = {"architectures": ["Qwen3ForCausalLM"], "use_sliding_window": True, "sliding_window": 64}
 
 
 def opened(directory: Path) -> Weights:
@@ -156,12 +160,21 @@ def test_the_digest_tells_how_far_it_is(tmp_path: Path):
         ({"rms_norm_eps": -1.0}, "`rms_norm_eps`"),
         ({"max_position_embeddings": None}, "lacks `max_position_embeddings`"),
         ({"hidden_act": "gelu"}, "`hidden_act`"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "`rope_type`"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "lacks `original_max_position_embeddings`"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "lacks `factor`"),
+        ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}}, "`short_factor` to `[1.0]`"),
+        ({"rope_scaling": [1]}, "`rope_scaling` to `[1]`"),
         ({"rope_scaling": {"type": "dynamic", "factor": 4.0}}, "`rope_type`"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 4.0}}, "lacks `low_freq_factor`"),
-        ({"partial_rotary_factor": 0.5}, "`partial_rotary_factor`"),
-        ({"use_sliding_window": True}, "`use_sliding_window`"),
-        ({"mlp_bias": True}, "`mlp_bias`"),
+        ({"partial_rotary_factor": 1.5}, "`partial_rotary_factor`"),
+        ({"partial_rotary_factor": 0.1}, "`partial_rotary_factor`"),
+        (MISTRAL | {"sliding_window": -4}, "`sliding_window` to `-4`"),
+        (SMOLLM3 | {"no_rope_layers": [1]}, "`no_rope_layers` to `[1]`"),
+        (SMOLLM3 | {"no_rope_layer_interval": 0}, "`no_rope_layer_interval` to `0`"),
+        (SLIDING | {"layer_types": ["linear_attention"] * 2}, "`layer_types`"),
+        (SLIDING | {"max_window_layers": "all"}, "`max_window_layers` to `all`"),
+        ({"vocab_size": 2**31}, "`vocab_size` to `2147483648`"),
+        ({"hidden_size": 2**30, "vocab_size": 2**30}, "17,592,186,044,416 parameters"),
         ({"quantization_config": {"bits": 4}}, "`quantization_config`"),
         ({"num_key_value_heads": 3}, "`num_key_value_heads` 3"),
         ({"head_dim": 33}, "`head_dim` 33"),
@@ -191,8 +204,8 @@ def test_both_spellings_of_rope_mean_the_same():
     older = shape_of(LLAMA | {"rope_theta": 5e5, "rope_scaling": scaling})
     newer = shape_of(LLAMA | {"rope_parameters": scaling | {"rope_theta": 5e5}})
     assert older == newer
-    frequencies = rope_frequencies(newer).tolist()
-    plain = rope_frequencies(shape_of(LLAMA | {"rope_theta": 5e5})).tolist()
+    frequencies = rope_frequencies(newer.rope).tolist()
+    plain = rope_frequencies(shape_of(LLAMA | {"rope_theta": 5e5}).rope).tolist()
     assert frequencies[0] == plain[0] == 1.0
     assert frequencies[-1] == pytest.approx(plain[-1] / 8)
 
