@@ -52,6 +52,7 @@ from mesh.detector import Detector, Echoed, Finding, RoundAnswered, RoundFailed,
 from mesh.effects import Address
 from mesh.facts import MemberChanged, Quarantined, QuarantineLifted
 from mesh.goodbye import Goodbyes
+from mesh.hearing import Hearing
 from mesh.hearsay import Hearsay
 from mesh.inquest import Inquest, Stage
 from mesh.load import LoadTable
@@ -93,6 +94,7 @@ class Beliefs:
         self._options = options
         self._members = members
         self._cases = cases
+        self._hearing = Hearing(options, members, detector)
         self._hearsay = Hearsay(me, options, members, detector, cases, tally)
         self._goodbyes = Goodbyes()
         self._detector = detector
@@ -200,7 +202,7 @@ class Beliefs:
             self._agenda.set(CaseKey(node), look_at)
         elif not self._options.two_verdicts:
             self._bury(now, row, "timeout")
-        elif self._is_alone(now):
+        elif self._hearing.is_alone(now):
             self._bury(now, row, "alone")
         else:
             self._look(now, node, patient=True)
@@ -218,10 +220,6 @@ class Beliefs:
         lost = detector.is_quarantined(node) and dead.identity.generation == row.identity.generation
         return not lost or detector.heard_since(node, now.mono - detector.verdict_s(node))
 
-    def _is_alone(self, now: Now) -> bool:
-        heard_at = self._detector.heard_anybody_at
-        return heard_at is None or now.mono - heard_at > self._options.alone_s
-
     def _round_failed(self, now: Now, failed: RoundFailed) -> None:
         row = self.live_peer(failed.target.node)
         assert row is not None and row.identity.generation == failed.target.generation, (
@@ -238,8 +236,8 @@ class Beliefs:
 
     def _unanswered(self, now: Now, row: Member) -> None:
         """Accuse who did not answer; but who hears nobody accuses nobody, unless it is alone in the end."""
-        alone = self._options.two_verdicts and not self._hears(now)
-        if self._options.observer or (alone and not self._is_alone(now)):
+        alone = self._options.two_verdicts and not self._hearing.is_answered()
+        if self._options.observer or (alone and not self._hearing.is_alone(now)):
             return
         self._accuse(now, attrs.evolve(row, liveness=Liveness.SUSPECT), (self._me,))
         if alone:
@@ -251,7 +249,7 @@ class Beliefs:
         case = self._cases.get(node)
         if row is None or case is None or case.identity != row.identity:
             return
-        if not self._heard_just_now(now):
+        if not self._hearing.heard_just_now(now):
             self._cases.inquests[node] = Inquest(row.identity, Stage.DEAF, now.mono, now.mono, patient)
             self._ask_others(now, node)
             return
@@ -264,12 +262,6 @@ class Beliefs:
         asks = self._detector.loss.look_asks if self._options.loss_scaling else 1
         self.weigh(now, self._detector.insist(now, row, self._loads.lag_s(row.node), asks))
 
-    def _hears(self, now: Now) -> bool:
-        """Whether pings of ours are answered; two nodes have nobody else to ask."""
-        if self._members.live <= 2 or not self._options.control_echo:
-            return True
-        return self._detector.echoed_at is not None and not self._detector.loss.is_deaf
-
     def _listen(self, now: Now, failed: Inquest) -> None:
         """The look has failed: is it we who are deaf? Ask a few others."""
         node = failed.identity.node
@@ -278,13 +270,6 @@ class Beliefs:
             self._can_hear(now, now.mono)
             return
         self._ask_others(now, node)
-
-    def _heard_just_now(self, now: Now) -> bool:
-        """Whether a ping of ours, sent less than a verdict ago, was answered; or there is nobody to ask."""
-        if self._members.live <= 2 or not self._options.control_echo:
-            return True
-        echoed_at = self._detector.echoed_at
-        return echoed_at is not None and now.mono - echoed_at < self._options.verdict_min_s
 
     def _ask_others(self, now: Now, suspect: str) -> None:
         """Ping a few others, to know whether we hear; who has been deaf for long waits for its turns."""
@@ -332,7 +317,7 @@ class Beliefs:
         """Look at who is said to have left, if an echo just came; else first ask others for one."""
         row = self.live_peer(node)
         assert row is not None, "a rumour is dropped when its subject is no live peer"
-        if self._heard_just_now(now):
+        if self._hearing.heard_just_now(now):
             self._goodbyes.look(now.mono, node)
             self._ask_well(now, row)
         elif not self._detector.loss.is_deaf:

@@ -26,8 +26,8 @@ from tests.sim.stories import STORIES, story
 MODULES = tuple(
     f"mesh.{name}"
     for name in (
-        "beliefs cases credit detector goodbye gossip health hearsay identity inquest loss member members myself probe "
-        "reception reunion rota suspicion swim trust turns voice"
+        "beliefs cases credit detector goodbye gossip health hearing hearsay identity inquest loss member members "
+        "myself probe reception reunion rota suspicion swim trust turns voice"
     ).split()
 )
 """The cores that decide about membership."""
@@ -50,7 +50,7 @@ CHEAPER = "what it leaves out cannot fit in any case; only the cost differs"
 SHORTER = "a round of two asks never outlasts four timeouts, which it has in any case"
 
 EQUIVALENT: dict[str, str] = {
-    "mesh.beliefs:Beliefs._is_alone:compare:1": INSTANT,
+    "mesh.hearing:Hearing.is_alone:compare:1": INSTANT,
     "mesh.detector:Detector.ran_late:compare:0": INSTANT,
     "mesh.detector:Detector._verdict_s:number:1": SHORTER,
     "mesh.detector:Detector.acked:compare:6": INSTANT,

@@ -12,6 +12,7 @@ from mesh.effects import Effect, SendDatagram
 from mesh.flight import Chunk, Flight
 from mesh.forward import Forwarder, ForwardOptions
 from mesh.frames import Ping, Tokens
+from mesh.hearing import Hearing
 from mesh.identity import Identity
 from mesh.inquest import Inquest
 from mesh.member import Liveness, Member
@@ -129,8 +130,8 @@ def test_one_truth_catches_two_accounts_of_one_age():
 
 
 def test_deaf_verdict_catches_who_buries_others_from_within_a_hole(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Beliefs, "_hears", lambda self, now: True)
-    monkeypatch.setattr(Beliefs, "_heard_just_now", lambda self, now: True)
+    monkeypatch.setattr(Hearing, "is_answered", lambda self: True)
+    monkeypatch.setattr(Hearing, "heard_just_now", lambda self, now: True)
 
     def bury(self: Beliefs, now: Now, failed: Inquest) -> None:
         self._bury(now, self.live_peer(failed.identity.node), "silent")
