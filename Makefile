@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install $(shell test -t 2 || echo --quiet --quiet)
 
-.PHONY: help run demo sim bench bench-engine bench-mesh gpu test browser lint docs lock clean
+.PHONY: help run demo sim bench bench-engine bench-mesh gpu fuzz test browser lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -35,6 +35,9 @@ bench-engine: $(VENV)/test.stamp ## the engine beside llama.cpp and transformers
 
 gpu: $(VENV)/test.stamp ## prove and measure the GPU path on this machine's GPU; ten minutes, writes reports/gpu.json
 	@$(PY) -m tests.bench.gpu $(ARGS)
+
+fuzz: $(VENV)/test.stamp ## a minute of hostile files and patterns, and a ledger of how each ended
+	@$(PY) -m tests.fuzz $(ARGS)
 
 test: $(VENV)/test.stamp browser ## run all tests (ARGS="-m 'not slow'" for the quick ones)
 	@$(PY) -m pytest -q $(ARGS)

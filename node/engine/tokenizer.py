@@ -222,13 +222,22 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def special_names(configured: Mapping[str, Any]) -> dict[str, str]:
-    """Return the special tokens that a template may name, as `bos_token`, with their text."""
+    """Return the special tokens that a template may name, as `bos_token`, with their text. Raises ModelError."""
     found = {}
     for name, value in configured.items():
         text = value.get("content") if isinstance(value, dict) else value
         if name.endswith("_token") and isinstance(text, str):
+            if not is_text(name + text):
+                raise ModelError(
+                    f"the special token `{ascii(name)[1:-1]:.100}` is no Unicode text", "download it again"
+                )
             found[name] = text
     return found
+
+
+def is_text(text: str) -> bool:
+    """Whether a string is Unicode text: JSON may spell half a surrogate pair, which no encoder takes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _eos_ids(folder: Path, tokenizer: Tokenizer, names: Mapping[str, str]) -> tuple[int, ...]:
@@ -243,8 +252,8 @@ def _eos_ids(folder: Path, tokenizer: Tokenizer, names: Mapping[str, str]) -> tu
 def _template(folder: Path, configured: Mapping[str, Any], names: Mapping[str, str]) -> ChatTemplate | None:
     source = configured.get("chat_template")
     if isinstance(source, list):
-        named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
-        source = named.get("default")
+        entries = [entry for entry in source if isinstance(entry, dict) and entry.get("name") == "default"]
+        source = entries[-1].get("template") if entries else None
     path = folder / "chat_template.jinja"
     try:
         source = path.read_text("utf-8") if path.is_file() else source

@@ -7,11 +7,13 @@ runs whatever program it contains.
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 import torch
@@ -20,10 +22,28 @@ from torch import Tensor
 
 from node.engine.config_hf import ModelError, Shape
 
-HEADER_BYTES_MAX = 100_000_000
-"""safetensors' own limit on its JSON header."""
+HEADER_BYTES_MAX = 2 << 20
+"""Longest JSON header of one file: some 15,000 tensors. Parsed, the worst of them takes 25 times as much, so that
+no header makes a node take more than 64 MiB; safetensors itself allows 100 MB."""
+INDEX_BYTES_MAX = 16 << 20
+"""Longest index of shards; that of the largest model published has 9 MB."""
+SHARDS_MAX = 4096
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """Bytes per element of the dtypes that weights may have."""
+OTHERS = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E5M2": 1,
+    "F8_E4M3": 1,
+    "I16": 2,
+    "U16": 2,
+    "I32": 4,
+    "U32": 4,
+    "I64": 8,
+}
+OTHERS |= {"U64": 8, "F8_E8M0": 1}
+"""... and of those that a file may hold and no weight may have."""
 IGNORED = ("rotary_emb.inv_freq",)
 """Endings of tensors that old checkpoints carry and nobody needs."""
 
@@ -69,7 +89,13 @@ def open_weights(directory: Path, shape: Shape) -> Weights:
     files = _files(directory)
     entries: dict[str, Entry] = {}
     for file in files:
-        entries.update(_read_header(file))
+        found = _read_header(file)
+        if twice := entries.keys() & found.keys():
+            raise ModelError(
+                f"two shards of `{directory}` hold the tensor `{min(twice)[:SHOWN]}`",
+                "download them again, from one revision",
+            )
+        entries.update(found)
     kept = {name: entry for name, entry in entries.items() if not name.endswith(IGNORED)}
     if shape.tied:
         kept.pop("lm_head.weight", None)
@@ -159,44 +185,107 @@ def _files(directory: Path) -> tuple[Path, ...]:
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
+    if index.stat().st_size > INDEX_BYTES_MAX:
+        raise ModelError(f"`{index}` has more than {INDEX_BYTES_MAX:,} bytes", "download it again")
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelError(f"`{index}` cannot be read: {error!r}", "download it again") from None
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ModelError(f"`{index}` cannot be read: {repr(error)[:SHOWN]}", "download it again") from None
+    if not 0 < len(names) <= SHARDS_MAX:
+        raise ModelError(f"`{index}` names {len(names)} shards", f"1 to {SHARDS_MAX} are read")
     for name in names:
-        if os.path.basename(name) != name or not name.endswith(".safetensors"):
+        if not _is_plain(name):
             raise ModelError(
-                f"`{index}` names the shard `{name}`", "shards are safetensors files beside the index"
+                f"`{index}` names the shard `{str(name)[:SHOWN]}`",
+                "shards are safetensors files beside the index",
             )
         if not (index.parent / name).is_file():
             raise ModelError(f"`{index.parent}` lacks the shard `{name}`", "download the missing file")
-    return tuple(index.parent / name for name in names)
+    return tuple(index.parent / name for name in sorted(names))
+
+
+def _is_plain(name: object) -> bool:
+    """Whether this is the name of a safetensors file, and of nothing outside its directory."""
+    if (
+        not isinstance(name, str)
+        or not name.endswith(".safetensors")
+        or len(name.encode(errors="replace")) > 255
+    ):
+        return False
+    return os.path.basename(name) == name and name.isprintable()
+
+
+SHOWN = 200
+"""Characters of a foreign value that an error repeats."""
 
 
 def _read_header(file: Path) -> dict[str, Entry]:
-    """Names, shapes and dtypes of one file, after checking that its data are as long as its header says."""
+    """Names, shapes and dtypes of one file, after checking that its tensors fill its data without gap or overlap."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         prefix = stream.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else HEADER_BYTES_MAX
-        if length > min(HEADER_BYTES_MAX, size - 8):
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
+        if length > size - 8:
             raise ModelError(
                 f"`{file}` is truncated or no safetensors file: {size:,} bytes do not hold its header",
                 "download it again",
             )
-        try:
-            header = json.loads(stream.read(length))
-            header.pop("__metadata__", None)
-            entries = {name: Entry(file, tuple(row["shape"]), row["dtype"]) for name, row in header.items()}
-            needed = 8 + length + max((row["data_offsets"][1] for row in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ModelError(f"`{file}` has a damaged header: {error!r}", "download it again") from None
-    if needed != size:
+        if length > HEADER_BYTES_MAX:
+            raise ModelError(
+                f"`{file}` has a header of {length:,} bytes", f"at most {HEADER_BYTES_MAX:,} are read"
+            )
+        entries, needed = _entries(file, stream.read(length))
+    if 8 + length + needed != size:
         raise ModelError(
-            f"`{file}` is truncated or damaged: it has {size:,} bytes, its header announces {needed:,}",
+            f"`{file}` is truncated or damaged: it has {size:,} bytes, its header announces "
+            f"{8 + length + needed:,}",
             "download it again",
         )
     return entries
+
+
+def _entries(file: Path, text: bytes) -> tuple[dict[str, Entry], int]:
+    """A header's tensors, and the bytes that they fill together."""
+    try:
+        header = json.loads(text, object_pairs_hook=_once)
+        header.pop("__metadata__", None)
+        rows = sorted(((*_checked(row), name) for name, row in header.items()), key=lambda row: row[:2])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(
+            f"`{file}` has a damaged header: {repr(error)[:SHOWN]}", "download it again"
+        ) from None
+    entries, end = {}, 0
+    for begin, ends, shape, dtype, name in rows:
+        if begin != end:
+            raise ModelError(
+                f"`{file}` is damaged: tensor `{name[:SHOWN]}` begins at {begin:,}, the last one ends at {end:,}",
+                "download it again",
+            )
+        entries[name], end = Entry(file, shape, dtype), ends
+    return entries, end
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object whose keys differ; ValueError otherwise: readers disagree on which of two counts."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name stands twice")
+    return made
+
+
+def _checked(row: dict[str, Any]) -> tuple[int, int, tuple[int, ...], str]:
+    """A header's row as (begin, end, shape, dtype). ValueError, TypeError or KeyError for what is none."""
+    (begin, end), shape, dtype = row["data_offsets"], row["shape"], row["dtype"]
+    if not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > 8:
+        raise ValueError("a tensor has a dtype and a shape of at most 8 sizes")
+    if not all(type(one) is int and 0 <= one < 1 << 63 for one in (begin, end, *shape)):
+        raise ValueError("sizes and offsets are whole numbers")
+    each = (BYTES | OTHERS).get(dtype)
+    if each is None:
+        raise ValueError(f"dtype `{dtype[:SHOWN]}` is not known")
+    if math.prod(shape) * each != end - begin:
+        raise ValueError(f"{shape} of `{dtype}` do not take {end - begin} bytes")
+    return begin, end, tuple(shape), dtype
 
 
 def _check_names(
@@ -210,7 +299,7 @@ def _check_names(
     unexpected = sorted(found.keys() - expected.keys())
     if unexpected:
         raise ModelError(
-            f"`{directory}` holds an unknown tensor `{unexpected[0]}`{_and_more(unexpected)}", hint
+            f"`{directory}` holds an unknown tensor `{unexpected[0][:SHOWN]}`{_and_more(unexpected)}", hint
         )
     for name, entry in found.items():
         if entry.shape != expected[name]:

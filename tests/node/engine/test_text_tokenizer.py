@@ -237,3 +237,9 @@ def test_the_text_digest_is_the_contents_of_its_files(tmp_path: Path):
     (tmp_path / TEXT_FILES[-1]).write_text("")
     seen.add(text_digest(tmp_path))
     assert len(seen) == 1 + len(TEXT_FILES)
+
+
+@pytest.mark.parametrize("configured", [{"eos_token": "\ud800"}, {"\udfff_token": {"content": "a"}}])
+def test_a_special_token_that_is_no_text_is_refused(configured: dict[str, object]):
+    with pytest.raises(ModelError, match="no Unicode text"):
+        special_names(configured)

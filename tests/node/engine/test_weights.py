@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,49 @@ def test_both_spellings_of_rope_mean_the_same():
 def test_an_absurd_configuration_is_refused_by_the_name_of_its_setting(name: str, value: object):
     with pytest.raises(ModelError, match=rf"sets `{name}`.*\nhint: "):
         shape_of(LLAMA | {name: value})
+
+
+def safetensors(header: object, data: int = 64) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(data)
+
+
+def tensor(begin: int = 0, end: int = 64, shape: object = (4, 4), dtype: object = "F32") -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ({"a": tensor(0, 32, [4, 2]), "b": tensor(16, 64, [4, 3])}, "`b` begins at 16"),
+        ({"a": tensor(0, 16, [4]), "b": tensor(32, 64, [4, 2])}, "`b` begins at 32"),
+        ({"a": tensor(shape=[5, 4])}, "do not take 64 bytes"),
+        ({"a": tensor(shape=[-4, -4])}, "whole numbers"),
+        ({"a": tensor(shape=[1] * 9)}, "at most 8 sizes"),
+        ({"a": tensor(dtype="F7")}, "`F7` is not known"),
+        ({"a": tensor(dtype=["F32"])}, "damaged header"),
+        ({"a": tensor(0, 2**70, [2**68])}, "whole numbers"),
+        (b'{"a":1,"a":2}', "stands twice"),
+        (b"[" * 200_000, "damaged header"),
+        (b" " * (3 << 20), "a header of 3,145,728 bytes"),
+    ],
+)
+def test_a_header_is_checked_whole_before_anything_is_read(tmp_path: Path, header: object, said: str):
+    write(tmp_path, LLAMA).joinpath("model.safetensors").write_bytes(safetensors(header))
+    assert said in refusal(tmp_path)
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path: Path):
+    shards(tmp_path, tensors_of(LLAMA))
+    save_file({"model.norm.weight": torch.zeros(96)}, tmp_path / "model-00002-of-00002.safetensors")
+    save_file({"model.norm.weight": torch.zeros(96)}, tmp_path / "model-00001-of-00002.safetensors")
+    assert "two shards" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", [7, "a.bin", "a\0.safetensors", "x" * 300 + ".safetensors", "sub/a.safetensors"]
+)
+def test_a_shard_that_is_no_plain_file_name_is_refused(tmp_path: Path, name: object):
+    write(tmp_path, LLAMA)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    assert "names the shard" in refusal(tmp_path)
