@@ -122,11 +122,16 @@ def _readers(cls: type) -> tuple[tuple[str, Reader, bool], ...]:
     )
 
 
+@cache
+def _is_record(cls: type) -> bool:
+    return attrs.has(cls)
+
+
 def to_array(value: Any) -> Any:
     """Turn a record, and the records within it, into plain arrays."""
-    if attrs.has(type(value)):
+    if _is_record(type(value)):
         return [to_array(getattr(value, name)) for name in _names(type(value))]
-    if type(value) is tuple and value and attrs.has(type(value[0])):
+    if type(value) is tuple and value and _is_record(type(value[0])):
         return [to_array(item) for item in value]
     return value
 
