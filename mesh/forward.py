@@ -1,7 +1,7 @@
 """The forwarder: every flight whose entry is this node, and where each is served.
 
 Theory of operation. `submit` makes a flight and routes it at once. Routing asks
-`mesh.route` for the best candidate and opens an attempt there: an OPEN frame, the
+`mesh.router` for the best candidate and opens an attempt there: an OPEN frame, the
 same for this node's own engine and for a peer. ACCEPT, TOKENS, FINISH and REJECT
 come back under the attempt's number. When a worker is lost (its link, node or
 engine gone, or silent), each of its flights goes back to routing with its log
@@ -19,13 +19,15 @@ import attrs
 
 from mesh.agenda import Agenda
 from mesh.attempt import Attempt
+from mesh.decisions import Decision, Decisions
 from mesh.effects import Effect, Report, SendFrame, Wake
 from mesh.errors import DecodeError
 from mesh.facts import Fact
 from mesh.flight import MOVES_MAX, Flight, State
 from mesh.frames import Accept, Cancel, Finish, Frame, Kind, Prompt, Reject, Tokens
 from mesh.now import Now
-from mesh.route import Candidate, RouteOptions, Wanted, choose
+from mesh.route import Candidate, RouteOptions, Wanted
+from mesh.router import Choice, Router
 
 Output = Effect | Fact
 Candidates = Callable[[Now, str], tuple[Candidate, ...]]
@@ -84,10 +86,14 @@ class Forwarder:
     options: ForwardOptions = ForwardOptions()
     flights: dict[int, Flight] = attrs.Factory(dict)
     statistics: ForwardStatistics = attrs.Factory(ForwardStatistics)
+    decisions: Decisions = attrs.Factory(Decisions)
     _agenda: Agenda = attrs.field(init=False, factory=Agenda)
     _searching: dict[int, _Search] = attrs.field(init=False, factory=dict)
     _at: dict[str, dict[int, int]] = attrs.field(init=False, factory=dict)
     """node -> flight -> tokens that the flight is expected to cost there."""
+    _router: Router = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Router(self.options.route, self.rng), takes_self=True)
+    )
 
     # -- what clients do --------------------------------------------------------------------------
 
@@ -137,18 +143,30 @@ class Forwarder:
             tuple(flight.tried),
         )
         candidates = tuple(map(self._with_sent, self.candidates(now, flight.request.model)))
-        chosen = choose(candidates, wanted, self.rng, self.options.route)
-        return self._search(now, flight) if chosen is None else self._open(now, flight, chosen.node)
+        choice = self._router.choose(now.mono, candidates, wanted)
+        self._note(now, flight, choice)
+        chosen = choice.chosen
+        return self._search(now, flight) if chosen is None else self._open(now, flight, chosen.candidate.node)
+
+    def _note(self, now: Now, flight: Flight, choice: Choice) -> None:
+        if choice.chosen is None and flight.id in self._searching:
+            return
+        policy, declined = self.options.route.policy, tuple(flight.tried.items())
+        decision = Decision(
+            now.mono, flight.id, flight.attempt + 1, flight.request.model, policy, choice, declined
+        )
+        self.decisions.note(decision)
 
     def _with_sent(self, candidate: Candidate) -> Candidate:
         at = self._at.get(candidate.node)
         if not at:
             return candidate
-        return attrs.evolve(candidate, sent_tokens=sum(at.values()))
+        return attrs.evolve(candidate, sent_tokens=sum(at.values()), sent_flights=len(at))
 
     def _open(self, now: Now, flight: Flight, node: str) -> list[Output]:
         self._agenda.set(("answer", flight.id), now.mono + self.options.answer_s)
         attempt = flight.open(node, self._remaining_ms(now, flight))
+        flight.opened_at = now.mono
         self._at.setdefault(node, {})[flight.id] = _cost_tokens(attempt)
         self.statistics.attempts += 1
         return [SendFrame(node, attempt.frame(flight.id, flight.attempt))]
@@ -228,6 +246,9 @@ class Forwarder:
         self.statistics.tokens += len(tokens.ids)
         if flight.first_token_at is None:
             flight.first_token_at = now.mono
+        if flight.opened_at is not None and flight.target is not None:
+            self._router.first_token(now.mono, flight.target, now.mono - flight.opened_at)
+            flight.opened_at = None
         return [Wake(flight.id)]
 
     def _finished(self, now: Now, flight: Flight, frame: Frame) -> list[Output]:

@@ -1,6 +1,6 @@
-"""Which worker to ask: confirmed least expected wait.
+"""What routing weighs: a worker as an entry sees it, what a flight wants of one, and the expected wait.
 
-A pure function of what this entry knows. Figures are aged at every hop, so the
+Pure functions of what this entry knows; `mesh.router` chooses by them. Figures are aged at every hop, so the
 router knows how old each is. Speeds differ sixtyfold in real meshes, so work is
 measured in seconds, not requests:
 
@@ -14,9 +14,21 @@ counts. The choice is
 load, so a wrong guess costs a round trip, never a request.
 """
 
-import random
+import enum
 
 import attrs
+
+
+class Policy(enum.StrEnum):
+    """By what a worker is chosen among those that qualify."""
+
+    LEAST_WAIT = "least_wait"
+    TWO_CHOICES = "two_choices"
+    ROUND_ROBIN = "round_robin"
+    LEAST_CONNECTIONS = "least_connections"
+    WEIGHTED = "weighted"
+    LATENCY = "latency"
+    ZONE_FIRST = "zone_first"
 
 
 @attrs.frozen
@@ -36,6 +48,10 @@ class Candidate:
     """How old that word is."""
     sent_tokens: int = 0
     """Tokens that this entry has sent there and not seen finished."""
+    sent_flights: int = 0
+    """Flights of this entry that are there now."""
+    zone: str = ""
+    """Where the worker's operator says that it stands; empty if nobody said."""
 
 
 @attrs.frozen
@@ -52,8 +68,13 @@ class Wanted:
 
 @attrs.frozen
 class RouteOptions:
-    """Constants of the estimate."""
+    """The policy, and constants of the estimate."""
 
+    policy: Policy = Policy.LEAST_WAIT
+    zone: str = ""
+    """Where this entry stands, for `zone_first`."""
+    zone_wait_s: float = 1.0
+    """Workers of this entry's zone come first while their expected wait is below this."""
     fresh_s: float = 6.0
     """Figures older than this say nothing: about a service time of a long answer. Idle nodes confirm theirs
     every few seconds, busy ones tell each change."""
@@ -63,17 +84,12 @@ class RouteOptions:
     """Waits within this ratio of each other are equal; chance decides."""
     local_bonus_s: float = 0.02
     """How much longer a remote wait must be to be worth a hop."""
-
-
-def choose(
-    candidates: tuple[Candidate, ...],
-    wanted: Wanted,
-    rng: random.Random,
-    options: RouteOptions = RouteOptions(),
-) -> Candidate | None:
-    """Return the worker to ask next; None if nobody qualifies."""
-    able = [c for c in candidates if _qualifies(c, wanted)]
-    return min(able, key=lambda c: _rank(c, wanted, rng, options), default=None)
+    latency_guess_s: float = 0.05
+    """Time to a first token assumed of a worker that has not been asked yet."""
+    latency_memory_s: float = 10.0
+    """A worker's average counts half for every such time without a first token, so that it is asked again."""
+    latency_share: float = 0.2
+    """What the newest time to a first token counts in a worker's moving average of them."""
 
 
 def expected_wait_s(candidate: Candidate, options: RouteOptions = RouteOptions()) -> float:
@@ -85,16 +101,14 @@ def expected_wait_s(candidate: Candidate, options: RouteOptions = RouteOptions()
     return wait_s if candidate.local else wait_s + options.local_bonus_s
 
 
-def _qualifies(candidate: Candidate, wanted: Wanted) -> bool:
+def running_there(candidate: Candidate, options: RouteOptions = RouteOptions()) -> int:
+    """Flights under way at the candidate: its own count while that is fresh, at least what was sent from here."""
+    told = candidate.running if candidate.age_s <= options.fresh_s else 0
+    return max(told, candidate.sent_flights)
+
+
+def qualifies(candidate: Candidate, wanted: Wanted) -> bool:
+    """Whether the candidate may be asked at all."""
     if candidate.node in wanted.declined:
         return False
     return not wanted.digest or candidate.digest == wanted.digest
-
-
-def _rank(
-    candidate: Candidate, wanted: Wanted, rng: random.Random, options: RouteOptions
-) -> tuple[bool, float, float]:
-    other_policy = bool(wanted.policy) and candidate.policy != wanted.policy
-    chance = rng.random()
-    wait_s = expected_wait_s(candidate, options) * (1 + options.near_ratio * (chance - 0.5))
-    return other_policy, wait_s, chance

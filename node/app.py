@@ -132,6 +132,7 @@ def _me(config: Config, sockets: Sockets, models: tuple[ModelPath, ...]) -> Memb
         address=(address.host, address.port),
         http=str(address_of(sockets.http)) if sockets.http is not None else "",
         role=config.role,
+        zone=config.zone or "",
         version=VERSION,
         models=tuple(model.name for model in models),
     )

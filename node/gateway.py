@@ -282,6 +282,12 @@ class Gateway:
         rows = [attrs.asdict(verdict) for verdict in self._core.swim.explain(node or None)]
         return [{"s_ago": round(now - row.pop("at_s"), 3), **row} for row in rows]
 
+    def why_there(self, flight: int) -> list[dict[str, Any]]:
+        """Return what this entry decided about a request's workers, by its flight's id, oldest first."""
+        now = self._driver.now().mono
+        decisions = self._core.forwarder.decisions.of(flight)
+        return [{"s_ago": round(now - one.at_s, 3), **one.account()} for one in decisions]
+
     def statistics(self) -> dict[str, Any]:
         """Return counters and gauges of every part, by part and name."""
         return {**self._core.statistics(), "net": self._driver.net_statistics()}

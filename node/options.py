@@ -4,6 +4,7 @@ import attrs
 
 from mesh.forward import ForwardOptions
 from mesh.links import LinkOptions
+from mesh.route import Policy, RouteOptions
 from mesh.swim_options import SwimOptions
 from node.core import NodeOptions
 from node.settings import Config
@@ -21,6 +22,10 @@ def node_options(config: Config) -> NodeOptions:
     return NodeOptions(
         swim=swim,
         links=LinkOptions(silence_s=config.link_silence_s),
-        forward=ForwardOptions(route_wait_s=config.wait_timeout_s, moves_max=config.moves_max),
+        forward=ForwardOptions(
+            route_wait_s=config.wait_timeout_s,
+            moves_max=config.moves_max,
+            route=RouteOptions(policy=Policy(config.routing), zone=config.zone or ""),
+        ),
         flights_max=config.flights_max,
     )

@@ -166,6 +166,16 @@ class Config:
         "File of at most 64 KiB that every node of the mesh is to hold, such as labels. SIGHUP reads it again.",
         metavar="FILE"
     )
+    zone: str | None = row(
+        values.zone, None, "mesh",
+        "Where this node stands, such as a rack or a site, told to the mesh; `--routing zone_first` goes by it.",
+        metavar="NAME"
+    )
+    routing: str = choice(
+        "least_wait", "mesh",
+        "By what this entry chooses a worker: docs/explanation/routing.md.",
+        "least_wait", "two_choices", "round_robin", "least_connections", "weighted", "latency", "zone_first"
+    )
 
     model: tuple[str, ...] = row(
         values.words, "ember-py", "engine",

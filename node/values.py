@@ -25,6 +25,7 @@ BYTE_UNITS = {
 }
 SECOND_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "min": 60.0, "h": 3600.0}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+ZONE = re.compile(r"[A-Za-z0-9._-]{1,32}")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -101,6 +102,13 @@ def node_name(text: Any) -> str:
         raise ValueError(
             "a name has 1 to 63 letters, digits, `.`, `_` or `-` and begins with a letter or digit"
         )
+    return str(text)
+
+
+def zone(text: Any) -> str:
+    """Parse the name of a zone: it travels in every load record."""
+    if not ZONE.fullmatch(str(text)):
+        raise ValueError("a zone has 1 to 32 letters, digits, `.`, `_` or `-`")
     return str(text)
 
 

@@ -1,6 +1,7 @@
 """The operations port of a node: health, metrics, members, flights, records, drain."""
 
 import json
+import re
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qs
@@ -103,8 +104,21 @@ class Operations:
         return _json(self.gateway.records(namespace))
 
     def why(self, request: Request) -> Response:
-        """Say why this node quarantined members or held them dead: of one, `?node=ID`, or of all."""
-        return _json(self.gateway.why(parse_qs(request.query).get("node", [""])[0]))
+        """Say why this node quarantined members or held them dead: of one, `?node=ID`, or of all.
+
+        With `?request=ID`: why a request whose entry this node is went where it went.
+        """
+        query = parse_qs(request.query)
+        if "request" in query:
+            return self._why_there(query["request"][0])
+        return _json(self.gateway.why(query.get("node", [""])[0]))
+
+    def _why_there(self, id: str) -> Response:
+        decisions = self.gateway.why_there(_flight_id(id))
+        if decisions:
+            return _json(decisions)
+        error = f"no decision about a request `{id:.64}` is remembered here; ask the node where it came in"
+        return Response(404, json.dumps({"error": error}).encode())
 
     def events(self, request: Request) -> Response:
         """List the user events that this node heard last, in their order."""
@@ -143,6 +157,15 @@ class Operations:
             error = {"error": f"no other member of this mesh has the id `{node}`; GET /members lists them"}
             return Response(404, json.dumps(error).encode())
         return Response(202, json.dumps({"forgotten": node}).encode())
+
+
+def _flight_id(text: str) -> int:
+    """Read a request's id: its `x-request-id`, or the `id` of its answer. Raises RequestError."""
+    digits = text.rpartition("-")[2]
+    if not re.fullmatch(r"[0-9a-f]{16}", digits):
+        message = f"`{text:.64}` is not the id of a request: 16 hexadecimal digits, as in its `x-request-id`"
+        raise RequestError("invalid_request", message, "request")
+    return int(digits, 16)
 
 
 def _timeout_s(request: Request) -> float:

@@ -106,6 +106,7 @@ def _candidate(load: ModelLoad, record: LoadRecord, me: str) -> Candidate:
         running=load.running,
         tokens_per_s=load.decode_tokens_per_s,
         age_s=record.age_ms / 1000,
+        zone=record.zone,
     )
 
 

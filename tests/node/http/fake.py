@@ -145,6 +145,9 @@ class FakeGateway:
     def events(self) -> list[dict[str, Any]]:
         return [{"name": name, "payload": payload} for name, payload in self.announced]
 
+    def why_there(self, flight: int) -> list[dict[str, object]]:
+        return [{"request": f"{flight:016x}", "chosen": "b"}] if flight == 0xAB else []
+
     def why(self, node: str) -> list[dict[str, Any]]:
         rows = [{"node": "a", "verdict": "quarantined"}, {"node": "b", "verdict": "dead"}]
         return [row for row in rows if node in ("", row["node"])]

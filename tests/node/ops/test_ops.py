@@ -62,6 +62,18 @@ async def test_verdicts_are_explained_of_one_member_or_of_all(autojump_clock: Cl
     assert json.loads(one) == [{"node": "b", "verdict": "dead"}]
 
 
+@pytest.mark.parametrize("id", ["00000000000000ab", "chatcmpl-00000000000000ab"])
+async def test_a_request_is_explained_by_its_id(autojump_clock: Clock, nursery: trio.Nursery, id: str):
+    status, body = await ask(nursery, FakeGateway(), f"GET /why?request={id}")
+    assert (status, json.loads(body)) == (200, [{"request": "00000000000000ab", "chosen": "b"}])
+
+
+async def test_an_unknown_request_is_404_and_no_id_is_400(autojump_clock: Clock, nursery: trio.Nursery):
+    assert (await ask(nursery, FakeGateway(), "GET /why?request=00000000000000ac"))[0] == 404
+    for id in ("ab", "zz000000000000ab", "%0a"):
+        assert (await ask(nursery, FakeGateway(), f"GET /why?request={id}"))[0] == 400
+
+
 async def test_drain_is_an_act(autojump_clock: Clock, nursery: trio.Nursery):
     gateway = FakeGateway()
     assert (await ask(nursery, gateway, "GET /drain"))[0] == 405
