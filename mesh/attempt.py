@@ -107,3 +107,6 @@ class Attempt(Verb):
     text_digest: str = field(string(128), "")
     """Of the tokeniser and the chat template, pinned by the first attempt that was accepted: a worker with another
     would read other ids from the same prompt, and other text from the same ids, so it must refuse."""
+    pooling: str = field(string(16), "")
+    """`last` or `mean`: the answer is no text but the prompt's embedding, the state of its last token or the mean of
+    all. FINISH carries it."""

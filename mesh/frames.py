@@ -187,6 +187,8 @@ class Finish(Verb):
     """Text held back until now: the end of a character or the start of a stop string."""
     stop: str = field(string(4096), "")
     """The stop string or token that ended it."""
+    vector: bytes = field(raw(2**18), b"")
+    """The embedding that was asked for (`Attempt.pooling`): little-endian float32."""
 
 
 @attrs.frozen

@@ -56,6 +56,8 @@ class Options:
     text_worker: bool = False
     """Whether prompts are prepared by a text worker, to which the shell carries the errands; else here at once."""
     scores: bool = True
+    embeds: bool = True
+    """Whether the runner yields embeddings."""
     """Whether the runner can score prompts (`Row.scored`)."""
 
 
@@ -88,7 +90,12 @@ class EngineCore:
         size = self.options.block_tokens
         self.scheduler = Scheduler(Blocks(self.ready.kv_tokens // size, size), self.options.limits)
         self._door = Door(
-            self.text, self.ready, self.scheduler.blocks.tokens, self.grammars, self.options.scores
+            self.text,
+            self.ready,
+            self.scheduler.blocks.tokens,
+            self.grammars,
+            self.options.scores,
+            self.options.embeds,
         )
 
     @property
@@ -247,6 +254,9 @@ class EngineCore:
     def _tell(self, outcome: Outcome) -> list[Frame]:
         sequence = outcome.sequence
         serving = self._served[sequence.ticket]
+        if outcome.pooled:
+            self._forget(serving)
+            return serving.embed(outcome.pooled)
         known = min(sequence.computed, len(sequence.prompt) - 1)
         first = sequence.prompt_logprobs is not None and len(sequence.produced) == len(outcome.sampled)
         scored = serving.score(known, outcome.scored) if first else []

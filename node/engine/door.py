@@ -14,6 +14,7 @@ from mesh.frames import Frame, Prepared, Ready, Reject
 from node.engine.constraint import Constraint, Grammars, Strayed
 from node.engine.detokenizer import Detokenizer
 from node.engine.plan import Sampling
+from node.engine.pool import KINDS
 from node.engine.scheduler import Scheduler
 from node.engine.sequence import Sequence
 from node.engine.serving import Serving
@@ -104,6 +105,8 @@ class Door:
     """None refuses grammars."""
     scores: bool = True
     """Whether prompts can be scored."""
+    embeds: bool = True
+    """Whether embeddings can be asked for."""
 
     @property
     def context(self) -> int:
@@ -139,12 +142,13 @@ class Door:
             prompt=prompt,
             sampling=attrs.evolve(sampling(parameters, attempt.seed), banned=self._banned(attempt)),
             produced=list(attempt.emitted),
-            produced_max=self._produced_max(attempt, len(prompt)),
+            produced_max=max(self._produced_max(attempt, len(prompt)), bool(attempt.pooling)),
             min_tokens=parameters.min_tokens,
             banned_early=ends,
             bad_words=prepared.bad_words,
             prompt_logprobs=None if attempt.emitted else parameters.prompt_logprobs,
             constraint=self._constraint(attempt),
+            pooling=attempt.pooling,
             tenant=attempt.tenant,
             priority=attempt.priority,
             alone=attempt.alone,
@@ -174,6 +178,9 @@ class Door:
         unsupported += ["prompt_logprobs"] * (
             attempt.parameters.prompt_logprobs is not None and not self.scores
         )
+        if attempt.pooling and not (self.embeds and attempt.pooling in KINDS and not attempt.emitted):
+            message = f"embeddings by `{attempt.pooling}` are not supported by this engine"
+            raise refused("unsupported_parameter", message, "pooling", retryable=not self.embeds)
         for name in unsupported:
             raise refused("unsupported_parameter", f"`{name}` is not supported by this engine", name)
 

@@ -96,7 +96,11 @@ class Transformer:
 
     def logits(self, x: Tensor) -> Tensor:
         """x: [rows, width] of `forward` -> [rows, vocabulary] fp32."""
-        return self.head(self.kernels.rms_norm(x, self.norm, self.shape.norm_eps)).float()
+        return self.head(self.normed(x)).float()
+
+    def normed(self, x: Tensor) -> Tensor:
+        """x: [rows, width] of `forward` -> the same after the last norm."""
+        return self.kernels.rms_norm(x, self.norm, self.shape.norm_eps)
 
     def _attention(
         self, layer: Layer, x: Tensor, step: Step, pages: Tensor, angles: tuple[Tensor, Tensor]

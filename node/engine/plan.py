@@ -71,12 +71,18 @@ class Row:
     """`sampling` and `allowed` after each of the guesses, if they hold."""
     scored: int | None = None
     """If not None, each of `ids` also yields the log-probability of the prompt's id after it, and the k likeliest."""
+    pooling: str = ""
+    """`last` or `mean`: no token is drawn, but the states of `ids` are pooled (`node.engine.pool`)."""
+    carry: bytes = b""
+    """What has been pooled of the positions before `start`."""
     target: int | None = None
     """The id whose log-probability is asked for; only in rows that `choices` returns."""
 
 
 def yields(row: Row) -> int:
     """Return how many tokens a row yields, scored and drawn: those of its last positions."""
+    if row.pooling:
+        return int(row.sample or row.pooling == "mean")
     if row.scored is not None:
         return len(row.ids)
     return (1 + row.drafts) * row.sample
@@ -134,6 +140,8 @@ class Sampled:
     """(id, log-probability) of the likeliest tokens, best first, as many as asked."""
     rank: int = 0
     """How many tokens are likelier, plus one; 0 if not asked."""
+    vector: bytes = b""
+    """What has been pooled so far, if the row has `pooling`."""
 
 
 class NotFinite(ArithmeticError):

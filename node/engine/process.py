@@ -80,11 +80,18 @@ def _run(channel: Channel, options: argparse.Namespace) -> int:
         return EXIT_MODEL
     ready = describe(options.model, runner, tuple(clock.stages), text.digest)
     draft_rows = options.draft_rows if getattr(runner, "guesses", False) and runner.exact else 0
+    embeds = options.directory == "toy" or getattr(runner, "embeds", False)
     scores = options.directory == "toy" or getattr(runner, "guesses", False)
     limits = Limits(options.step_tokens, options.running_max, options.waiting_max, draft_rows)
     core = EngineCore(
         Options(
-            runner.block_tokens, limits, options.step_ms / 1000, options.worker, texts is not None, scores
+            runner.block_tokens,
+            limits,
+            options.step_ms / 1000,
+            options.worker,
+            texts is not None,
+            scores,
+            embeds,
         ),
         text,
         ready,

@@ -26,6 +26,7 @@ from node.engine.memory import available_bytes, weights_bytes
 from node.engine.model import Step, Transformer, load_transformer
 from node.engine.plan import Plan, Row, Sampled, choices, yields
 from node.engine.policy import measure, policy_digest
+from node.engine.pooled import pooled
 from node.engine.sampler import sample
 from node.engine.weights import Weights, model_digest, open_weights
 
@@ -107,6 +108,8 @@ class Runner:
         self.exact = chosen.exact and canary.exact
         self.policy = policy_digest(chosen.facts(), canary.bits)
 
+    embeds = True
+    """Whether rows may be pooled."""
     guesses = True
     """Whether rows may hold guesses (`Row.drafts`): here the bits of a position do not depend on them."""
 
@@ -116,20 +119,41 @@ class Runner:
 
         Raises `NotFinite` if a sequence's logits are NaN (that sequence is damaged, not the others).
         """
-        rows = [one for row in plan.rows if yields(row) for one in choices(row)]
-        logits = self.logits(plan, self.progress)
-        return sample(logits, rows, self._model.kernels.gumbel) if rows else ()
+        drawn = tuple(row for row in plan.rows if not row.pooling)
+        rows = [one for row in drawn if yields(row) for one in choices(row)]
+        ordered, hidden = self._hidden(plan, self.progress)
+        vectors = self._pooled(ordered, hidden)
+        if not rows:
+            return vectors
+        logits = self._scored(hidden, last_rows(ordered, drawn))
+        return (*sample(logits, rows, self._model.kernels.gumbel), *vectors)
+
+    def _pooled(self, rows: list[Row], hidden: Tensor) -> tuple[Sampled, ...]:
+        """What the rows that are pooled yield. rows: in the order of hidden: [tokens, width]."""
+        wanted, first, states = [row for row in rows if row.pooling and yields(row)], 0, {}
+        for row in rows:
+            if row.pooling and yields(row):
+                part = hidden[first : first + len(row.ids)]
+                states[row.sequence] = self._model.normed(part)
+            first += len(row.ids)
+        return tuple(pooled(wanted, states))
 
     @torch.inference_mode()
     def logits(self, plan: Plan, progress: Callable[[int], None] | None = None) -> Tensor:
         """Compute one step up to the scores: [tokens to draw, vocabulary] fp32, in the plan's order."""
         if not plan.rows:
             return torch.empty(0, self.vocabulary)
+        rows, hidden = self._hidden(plan, progress)
+        return self._scored(hidden, last_rows(rows, plan.rows))
+
+    def _hidden(self, plan: Plan, progress: Callable[[int], None] | None) -> tuple[list[Row], Tensor]:
+        """Compute one step up to the last norm; return its rows in their order, and [tokens, width]."""
         rows = sorted(plan.rows, key=lambda row: len(row.ids) > 1)
         self._clear_fresh_blocks(rows)
-        hidden = self._model.forward(self._step(rows), self._pages, progress)
-        last = last_rows(rows, plan.rows)
-        return self._model.logits(hidden.index_select(0, torch.tensor(last, dtype=torch.int64)))
+        return rows, self._model.forward(self._step(rows), self._pages, progress)
+
+    def _scored(self, hidden: Tensor, rows: list[int]) -> Tensor:
+        return self._model.logits(hidden.index_select(0, torch.tensor(rows, dtype=torch.int64)))
 
     def _step(self, rows: list[Row]) -> Step:
         """Rows (one-token ones first) as tensors."""

@@ -78,6 +78,8 @@ class Outcome:
     sampled: tuple[Sampled, ...]
     scored: tuple[Sampled, ...] = ()
     """Log-probabilities of the prompt's ids that follow those which the step computed."""
+    pooled: bytes = b""
+    """What was pooled of the whole prompt, if that was wanted and is complete."""
 
 
 @attrs.define
@@ -271,7 +273,11 @@ class Scheduler:
     def _draft(self, chosen: list[tuple[Sequence, int]]) -> None:
         """Let those that decode guess ahead, in a step that holds nothing else, into room that nobody needs."""
         room = min(self.limits.draft_rows, self.step_tokens) - len(chosen)
-        if not chosen or room <= 0 or any(s.pending > 1 or s.scored is not None for s, _ in chosen):
+        if (
+            not chosen
+            or room <= 0
+            or any(s.pending > 1 or s.scored is not None or s.pooling for s, _ in chosen)
+        ):
             return
         share = -(-room // len(chosen))
         for sequence, _ in chosen:
@@ -326,7 +332,7 @@ class Scheduler:
 
     def _match(self, sequence: Sequence) -> tuple[int, ...]:
         """Return the cached blocks at its head; at least one id is always left to be computed."""
-        if sequence.scored is not None:
+        if sequence.scored is not None or sequence.pooling == "mean":
             return ()
         full = (len(sequence.ids) - 1) // self.blocks.block_tokens
         return self.blocks.match(sequence.keys(full, self.blocks.block_tokens))
@@ -352,6 +358,7 @@ class Scheduler:
         self._drop(sequence)
         sequence.state = State.WAITING
         sequence.computed = 0
+        sequence.carry = b""
         _enter(self._waiting, sequence)
         self.preemptions += 1
 
@@ -379,11 +386,15 @@ class Scheduler:
             allowed=sequence.allowed if sample else None,
             drafts=len(drafts),
             scored=sequence.scored,
+            pooling=sequence.pooling,
+            carry=sequence.carry,
             ahead=sequence.ahead() if drafts else (),
         )
 
     def _settle(self, sequence: Sequence, row: Row, drawn: list[Sampled]) -> Outcome:
         size = self.blocks.block_tokens
+        if row.pooling:
+            return self._pool(sequence, row, drawn)
         scored = () if row.scored is None else tuple(drawn[: len(drawn) - row.sample])
         drawn = drawn[len(scored) :]
         held = self._held(sequence, row, drawn)
@@ -391,10 +402,21 @@ class Scheduler:
         said = tuple(drawn[: held + 1])
         for item in said:
             sequence.append(item.id)
-        keys = sequence.keys(sequence.computed // size, size)
+        self._publish(sequence, first)
+        return Outcome(sequence, said, scored)
+
+    def _publish(self, sequence: Sequence, first: int) -> None:
+        """Let others find its full blocks from number `first` on."""
+        keys = sequence.keys(sequence.computed // self.blocks.block_tokens, self.blocks.block_tokens)
         for index in range(first, len(keys)):
             self.blocks.publish(sequence.blocks[index], keys[index])
-        return Outcome(sequence, said, scored)
+
+    def _pool(self, sequence: Sequence, row: Row, drawn: list[Sampled]) -> Outcome:
+        """Keep what has been pooled so far."""
+        sequence.computed = row.start + len(row.ids)
+        sequence.carry = drawn[0].vector if drawn else b""
+        self._publish(sequence, row.start // self.blocks.block_tokens)
+        return Outcome(sequence, (), (), sequence.carry if row.sample else b"")
 
     def _held(self, sequence: Sequence, row: Row, drawn: list[Sampled]) -> int:
         """Return how many of a row's guesses are what was drawn."""

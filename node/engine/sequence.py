@@ -58,6 +58,8 @@ class Sequence:
     banned_early: tuple[int, ...] = ()
     prompt_logprobs: int | None = None
     """If not None, the log-probabilities of the prompt's tokens are wanted, with the k likeliest at each."""
+    pooling: str = ""
+    """`last` or `mean`: its embedding is wanted, and nothing is drawn."""
     bad_words: tuple[tuple[int, ...], ...] = ()
     """Ids that may not follow one another: the last is banned wherever the others have just been produced."""
     constraint: Constraint | None = None
@@ -73,6 +75,8 @@ class Sequence:
     blocks: tuple[int, ...] = attrs.field(init=False, default=())
     drafts: tuple[int, ...] = attrs.field(init=False, default=())
     """Guesses at its next ids, in the step that is being planned."""
+    carry: bytes = attrs.field(init=False, default=b"")
+    """What has been pooled of the computed ids."""
     guesser: Guesser = attrs.field(init=False, factory=Guesser)
     ids: list[int] = attrs.field(init=False)
     """Prompt and produced ids together."""

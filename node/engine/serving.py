@@ -10,6 +10,7 @@ import attrs
 from mesh.frames import Finish, Frame, Logprob, Prompt, PromptToken, Ranked, Tokens
 from node.engine.detokenizer import Detokenizer
 from node.engine.plan import Sampled
+from node.engine.pool import embedding_of
 from node.engine.sequence import Sequence
 from node.engine.text import Text
 
@@ -72,6 +73,12 @@ class Serving:
         label = self.text.label
         top = tuple(Ranked(id, label(id), logprob) for id, logprob in item.top)
         return PromptToken(item.id, label(item.id), item.logprob, item.rank, top)
+
+    def embed(self, state: bytes) -> list[Frame]:
+        """Return the frame that ends a request for an embedding."""
+        self.reason = "stop"
+        vector = embedding_of(self.sequence.pooling, state, len(self.sequence.prompt))
+        return [self._frame(Finish(0, self.reason, vector=vector))]
 
     def finish(self) -> list[Frame]:
         """Return the last frame if the output has ended."""

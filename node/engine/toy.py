@@ -14,7 +14,9 @@ next token completes, as byte-level tokenisers do.
 """
 
 import functools
+import itertools
 import json
+from array import array
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -22,6 +24,7 @@ import attrs
 from mesh.attempt import Attempt, Segment
 from node.engine.constraint import ids_of
 from node.engine.plan import Plan, Row, Sampled, choices, yields
+from node.engine.pool import embedding_of
 from node.engine.text import TextError, prompt_param
 
 END = 256
@@ -150,6 +153,26 @@ class ToyText:
         return b"<end>" if id == END else _WORDS[id - FIRST_WORD]
 
 
+WIDTH = 16
+"""Elements of the toy's embeddings."""
+
+
+def pool(kind: str, states: Sequence[int], carry: bytes = b"") -> bytes:
+    """Return what is pooled of the states after some ids, as `node.engine.pool` reads it."""
+    total = array("d", carry or bytes(8 * WIDTH))
+    for state in states[-1:] if kind == "last" else states:
+        for place in range(WIDTH):
+            total[place] += mix(state + place) / 2.0**63 - 1.0
+    return total.tobytes()
+
+
+def expected_embedding(text: str, kind: str = "last") -> bytes:
+    """Return the embedding of a text: little-endian float32."""
+    ids = text.encode()
+    states = list(itertools.accumulate(ids, _advance, initial=ROOT))[1:]
+    return embedding_of(kind, pool(kind, states), len(ids))
+
+
 @attrs.frozen
 class ToyCost:
     """How long a step takes, as a device would."""
@@ -196,6 +219,8 @@ class ToyRunner:
         states = self._compute(row)
         if not yields(row):
             return []
+        if row.pooling:
+            return [Sampled(row.sequence, 0, vector=pool(row.pooling, states, row.carry))]
         return [
             self._sample(one, states[len(one.ids) - 1])
             if one.target is None

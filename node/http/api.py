@@ -9,10 +9,10 @@ from urllib.parse import parse_qs
 import attrs
 
 from mesh.claims import Claim
-from mesh.flight import Chunk
+from mesh.flight import Chunk, Failure
 from node.errors import RequestError
-from node.gateway import Gateway, ModelCard, Stream
-from node.http import openai
+from node.gateway import FlightFailed, Gateway, ModelCard, Stream
+from node.http import embeddings, openai
 from node.http.cursor import Cursor
 from node.http.message import EVENTS, Headers, Request, Response, header_value
 from node.http.note import Note
@@ -47,6 +47,7 @@ class Api:
             Route("GET", "/v1/mesh", self.mesh),
             Route("POST", "/v1/chat/completions", self.chat, waits=True),
             Route("POST", "/v1/completions", self.completions, waits=True),
+            Route("POST", "/v1/embeddings", self.embeddings, waits=True),
             Route("GET", "/v1/flights/{id}/events", self.events, waits=True),
         )
 
@@ -75,6 +76,21 @@ class Api:
     async def completions(self, request: Request, exchange: Exchange) -> None:
         """Go on from a prompt."""
         await self._answer(request, exchange, chat=False)
+
+    async def embeddings(self, request: Request, exchange: Exchange) -> None:
+        """Turn texts into vectors."""
+        ask = embeddings.read(request.body)
+        streams: list[Stream] = []
+        try:
+            for attempt in embeddings.attempts(ask, int(self.clock()), trace_of(request)):
+                streams.append(self.gateway.submit(attempt))  # noqa: PERF401 - one may raise; the others must be closed
+            vectors = [await vector_of(stream) for stream in streams]
+            tokens = sum([(await stream.started()).prompt_tokens for stream in streams])
+            body = embeddings.answer(ask, vectors, tokens)
+            await exchange.send(Response(200, body, headers=named(streams[0])))
+        finally:
+            for stream in streams:
+                stream.close()
 
     async def _answer(self, request: Request, exchange: Exchange, chat: bool) -> None:
         note = Note(chat, int(self.clock()), draw(), trace_of(request), request.body)
@@ -149,6 +165,16 @@ QUERY_FIELDS_MAX = 16
 FLIGHT_ID = re.compile(r"[0-9a-fA-F]{16}", re.ASCII)
 
 
+async def vector_of(stream: Stream) -> bytes:
+    """Wait for a flight's embedding. Raises FlightFailed."""
+    while await stream.chunks():
+        pass
+    vector = stream.finish.vector if stream.finish is not None else b""
+    if not vector:  # a worker that does not know the field
+        raise FlightFailed(Failure("unsupported_parameter", f"`{stream.worker}` yields no embeddings yet"))
+    return vector
+
+
 async def all_started(streams: list[Stream]) -> str:
     """Wait until workers have accepted all choices; return the digest of the model. Raises FlightFailed."""
     started = [await stream.started() for stream in streams]
@@ -203,10 +229,14 @@ async def gather(stream: Stream, index: int, ask: Ask, events: Events) -> Choice
 def headers_of(stream: Stream, ask: Ask) -> Headers:
     """Name the request, the worker, and the fields that were ignored."""
     ignored = ", ".join(ask.ignored[:IGNORED_MAX])
+    return (*named(stream), *(((b"x-inferno-ignored", header_value(ignored)),) if ignored else ()))
+
+
+def named(stream: Stream) -> Headers:
+    """Name the request and the worker."""
     return (
         (b"x-request-id", b"%016x" % stream.id),
         (b"x-inferno-worker", header_value(stream.worker)),
-        *(((b"x-inferno-ignored", header_value(ignored)),) if ignored else ()),
     )
 
 

@@ -71,6 +71,7 @@ ATTEMPT = Attempt(
     hops=1,
     grammar=b"g",
     text_digest="x",
+    pooling="mean",
 )
 TEXT_ONLY = Attempt("m", (Segment("text", "hi"),), Parameters(), 0)
 
@@ -90,7 +91,7 @@ GOLDEN: dict[str, tuple[Verb, str]] = {
         Tokens(3, (1, 500), "ab", (Logprob(b"a", -0.5, ((b"a", -0.5),)),)),
         "940392 01cd01f4 a26162 9193c40161cbbfe00000000000009192c40161cbbfe0000000000000",
     ),
-    "finish": (Finish(9, "stop", "z", "\n"), "9409a473746f70a17aa10a"),
+    "finish": (Finish(9, "stop", "z", "\n", b"v"), "9509a473746f70a17aa10ac40176"),
     "cancel": (Cancel("gone"), "91a4676f6e65"),
     "progress": (Progress(256, 1000), "92cd0100cd03e8"),
     "status": (
@@ -129,12 +130,22 @@ def test_the_bytes_of_an_attempt_do_not_change(golden_bytes) -> None:
 def test_an_attempt_from_before_typical_p_means_the_same(golden_file) -> None:
     before = attrs.evolve(ATTEMPT.parameters, typical_p=1.0, bad_words=(), prompt_logprobs=None)
     old = Frame(Kind.OPEN, body=golden_file("attempt-1.hex"))
-    assert Attempt.read(old) == attrs.evolve(ATTEMPT, parameters=before, text_digest="")
+    assert Attempt.read(old) == attrs.evolve(ATTEMPT, parameters=before, text_digest="", pooling="")
 
 
 def test_an_attempt_from_before_text_digests_means_the_same(golden_file) -> None:
     old = Frame(Kind.OPEN, body=golden_file("attempt-2.hex"))
-    assert Attempt.read(old) == attrs.evolve(ATTEMPT, text_digest="")
+    assert Attempt.read(old) == attrs.evolve(ATTEMPT, text_digest="", pooling="")
+
+
+def test_an_attempt_from_before_embeddings_means_the_same(golden_file) -> None:
+    old = Frame(Kind.OPEN, body=golden_file("attempt-3.hex"))
+    assert Attempt.read(old) == attrs.evolve(ATTEMPT, pooling="")
+
+
+def test_a_finish_from_before_embeddings_means_the_same() -> None:
+    old = Frame(Kind.FINISH, body=bytes.fromhex("9409a473746f70a17aa10a"))
+    assert Finish.read(old) == Finish(9, "stop", "z", "\n")
 
 
 def test_an_accept_from_before_text_digests_means_the_same() -> None:

@@ -20,7 +20,8 @@ IMPURE = frozenset(
 ENGINE_CORE = " ".join(
     f"node.engine.{name}"
     for name in (
-        "accounts blocks constraint core detokenizer door errands guess plan scheduler sequence serving speed text toy"
+        "accounts blocks constraint core detokenizer door errands guess plan pool scheduler sequence serving speed"
+        " text toy"
     ).split()
 )
 HEAVY = ("torch", "triton", "kernels", "safetensors", "tokenizers", "transformers", "numpy")

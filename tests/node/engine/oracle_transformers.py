@@ -114,6 +114,7 @@ def answer(name: str, directory: Path) -> None:
         "ids": ids[0],
         "fp32": model(ids).logits[0],
         "bf16": low(ids).logits[0].float(),
+        "states": model.model(ids).last_hidden_state[0],
         "greedy": greedy(model, ids[:, :PROMPT]),
     }
     save_file({key: value.contiguous() for key, value in answers.items()}, directory / "answers.safetensors")

@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from array import array
 from importlib.util import find_spec
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from node.engine.plan import Plan
+from node.engine.pool import embedding_of
 from node.engine.runner import Runner
 from tests.node.engine.tiny import LOW, generate, row
 
@@ -54,6 +57,32 @@ def test_fp32_logits_and_greedy_text_are_those_of_transformers(answers: Path, ca
     assert got.exp().max(-1).values.mean() > 0.05, "a flat distribution would show nothing"
     text = generate(runner, ids[:PROMPT], GENERATED, blocks=(1, 6))
     assert text == expected["greedy"].tolist()
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("case", ["llama", "phi3"])
+def test_embeddings_are_those_of_transformers(answers: Path, case: str, pooling: str):
+    expected = load_file(answers / case / "answers.safetensors")
+    runner = Runner(answers / case / "fp32", dtype="fp32", threads=1, kv_blocks=8)
+    ids, states = expected["ids"].tolist(), expected["states"].double()
+    wanted = states[-1] if pooling == "last" else states.mean(0)
+    got = torch.tensor(array("f", embedded(runner, ids, pooling, 200))).double()
+    assert float((got - wanted / wanted.norm()).abs().max()) <= 1e-5
+    assert embedded(runner, ids, pooling, 64) == embedded(runner, ids, pooling, 512)
+
+
+def embedded(runner: Runner, ids: list[int], pooling: str, size: int) -> bytes:
+    """The embedding of a prompt that is prefilled in chunks, beside a stranger who decodes."""
+    carry, stranger = b"", row([5], 0, sequence=9, blocks=(7,))
+    for start in range(0, len(ids), size):
+        last = start + size >= len(ids)
+        mine = attrs.evolve(
+            row(ids[start : start + size], start, blocks=(3, 0, 5), sample=last), pooling=pooling, carry=carry
+        )
+        given = {one.sequence: one for one in runner.run(Plan((stranger, mine)))}
+        assert 9 in given and given[9].vector == b""
+        carry = given[0].vector if 0 in given else b""
+    return embedding_of(pooling, carry, len(ids))
 
 
 @pytest.mark.skipif(LOW != "bf16", reason="this CPU has no bf16 products")

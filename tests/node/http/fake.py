@@ -12,6 +12,7 @@ from mesh.claims import Claim, Claims
 from mesh.flight import Flight
 from mesh.frames import Accept, Finish, Logprob, Reject, Tokens
 from mesh.now import Now
+from node.engine.toy import expected_embedding
 from node.errors import RequestError
 from node.gateway import ModelCard, Stream
 
@@ -216,6 +217,12 @@ class FakeGateway:
         if flight.ended:
             return
         self.accept(flight, "node-b")
+        if flight.request.pooling:
+            flight.finished(
+                flight.attempt, Finish(0, "stop", vector=expected_embedding(flight.request.prompt[0].text))
+            )
+            self.watch(flight.id).set()
+            return
         for index in range(flight.request.parameters.max_tokens or len(TEXT)):
             await trio.sleep(self.pace_s)
             if index == 20:

@@ -1,10 +1,12 @@
 """The official client, unmodified, against a node's port."""
 
+from array import array
 from collections.abc import Iterator
 
 import openai
 import pytest
 
+from node.engine.toy import expected_embedding
 from tests.node.http.fake import TEXT, FakeGateway
 from tests.node.http.harness import Ports, running
 
@@ -36,6 +38,19 @@ def test_it_completes(client: openai.OpenAI):
     assert [choice.text for choice in answer.choices] == [SAID, SAID]
     assert answer.choices[0].logprobs.tokens == list(TEXT)
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (2, 14)
+
+
+def test_it_embeds(client: openai.OpenAI):
+    texts = ["one", "two words", "three"]
+    answer = client.embeddings.create(model="ember-py", input=texts)  # the client asks for base64 by itself
+    wanted = [list(array("f", expected_embedding(text))) for text in texts]
+    assert [one.embedding for one in answer.data] == wanted
+    assert [one.index for one in answer.data] == [0, 1, 2] and answer.usage.total_tokens == 4
+    plain = client.embeddings.create(model="ember-py", input="one", encoding_format="float")
+    assert plain.data[0].embedding == wanted[0]
+    short = client.embeddings.create(model="ember-py", input="one", dimensions=4).data[0].embedding
+    length = sum(value**2 for value in wanted[0][:4]) ** 0.5
+    assert short == pytest.approx([value / length for value in wanted[0][:4]], abs=1e-6)
 
 
 def test_it_streams(client: openai.OpenAI):
