@@ -30,7 +30,7 @@ REVIEW_S = 1.0
 """So often the logs of those that wait are measured, for they go on growing."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Claim:
     """One request that its client may come back for."""
 
@@ -96,9 +96,10 @@ class Claims:
         self._rouse(id)
         return claim
 
-    def detach(self, now: Now, id: int) -> list[Fact]:
-        """End one reading; without readers, the claim waits."""
-        if id not in self.held:
+    def detach(self, now: Now, claim: Claim) -> list[Fact]:
+        """End one reading; without readers, the claim waits. One that was ended and made anew has other readers."""
+        id = claim.id
+        if self.held.get(id) is not claim:
             return []
         self._readers[id] -= 1
         assert self._readers[id] >= 0

@@ -124,6 +124,13 @@ class ClaimEnded:
     flights: tuple[int, ...]
 
 
+@attrs.frozen
+class ClaimTaken:
+    """Another entry has taken a request over: this one must let go of it (`mesh.custody`)."""
+
+    claim: int
+
+
 Fact = (
     MemberChanged
     | Quarantined
@@ -138,4 +145,5 @@ Fact = (
     | MetadataChanged
     | RecordChanged
     | ClaimEnded
+    | ClaimTaken
 )

@@ -197,6 +197,20 @@ class Flight:
             )
         return True
 
+    def restore(self, started: Started, chunks: tuple[Chunk, ...]) -> None:
+        """Go on where another entry had come to: the same model and policy, and what it had produced."""
+        assert self.state is State.WAITING and not self.log
+        self.started, self.worker = started, started.worker
+        self._note_policy(started.policy_digest)
+        for chunk in chunks:
+            self._append(chunk)
+
+    def _append(self, chunk: Chunk) -> None:
+        self.ids.extend(chunk.ids)
+        self.log.append(chunk)
+        self.log_bytes += CHUNK_BYTES + len(chunk.text) + ID_BYTES * len(chunk.ids)
+        self.log_bytes += LOGPROB_BYTES * sum(1 + len(one.top) for one in chunk.logprobs)
+
     def _note_policy(self, policy: str) -> None:
         if policy != self._policy:
             self._policies_seen += 1
@@ -208,10 +222,7 @@ class Flight:
             return False
         if tokens.position != self.delivered or not tokens.ids:
             return False
-        self.ids.extend(tokens.ids)
-        self.log.append(Chunk(tokens.position, tokens.ids, tokens.text, tokens.logprobs))
-        self.log_bytes += CHUNK_BYTES + len(tokens.text) + ID_BYTES * len(tokens.ids)
-        self.log_bytes += LOGPROB_BYTES * sum(1 + len(one.top) for one in tokens.logprobs)
+        self._append(Chunk(tokens.position, tokens.ids, tokens.text, tokens.logprobs))
         return True
 
     def prompted(self, attempt: int, prompt: Prompt) -> bool:

@@ -23,7 +23,7 @@ from mesh.decisions import Decision, Decisions
 from mesh.effects import Effect, Report, SendFrame, Wake
 from mesh.errors import DecodeError
 from mesh.facts import Fact
-from mesh.flight import MOVES_MAX, Flight, State
+from mesh.flight import MOVES_MAX, Chunk, Flight, Started, State
 from mesh.frames import Accept, Cancel, Finish, Frame, Kind, Prompt, Reject, Tokens
 from mesh.now import Now
 from mesh.route import Candidate, RouteOptions, Wanted
@@ -31,6 +31,9 @@ from mesh.router import Choice, Router
 
 Output = Effect | Fact
 Candidates = Callable[[Now, str], tuple[Candidate, ...]]
+
+Known = tuple[Started, tuple[Chunk, ...]]
+"""What is known of a flight from before: what its first worker said, and its log."""
 
 GUESSED_OUTPUT_TOKENS = 256
 """Output assumed of a request that bounds none."""
@@ -98,9 +101,12 @@ class Forwarder:
     # -- what clients do --------------------------------------------------------------------------
 
     def submit(
-        self, now: Now, request: Attempt, timeout_s: float | None, id: int = 0
+        self, now: Now, request: Attempt, timeout_s: float | None, id: int = 0, known: Known | None = None
     ) -> tuple[int, list[Output]]:
-        """Begin a flight, under an id that is free here or, if it is 0, under one that is drawn; return its id."""
+        """Begin a flight, under an id that is free here or, if it is 0, under one that is drawn; return its id.
+
+        With `known`, go on from there: what another entry's flight of this id had come to.
+        """
         assert id not in self.flights
         deadline = None if timeout_s is None else now.mono + timeout_s
         flight = Flight(
@@ -110,6 +116,8 @@ class Forwarder:
         self.statistics.submitted += 1
         if deadline is not None:
             self._agenda.set(("deadline", flight.id), deadline)
+        if known is not None:
+            flight.restore(*known)
         flight.route()
         return flight.id, self._route(now, flight)
 

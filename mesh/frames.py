@@ -40,6 +40,13 @@ class Kind(enum.IntEnum):
     CANCEL = 21
     PROGRESS = 22
     PROMPT = 23
+    KEEP = 24
+    KEPT = 25
+    FOLLOW = 26
+    UNKEEP = 27
+    SEEK = 28
+    FOUND = 29
+    TAKEN = 30
     READY = 32
     STATUS = 33
     STEP = 34

@@ -15,6 +15,8 @@ import attrs
 from mesh import records_wire
 from mesh.attempt import Attempt
 from mesh.claims import Claim, ClaimOptions, Claims
+from mesh.custody import KINDS as CUSTODY_KINDS
+from mesh.custody import Custody, CustodyOptions, Finding
 from mesh.effects import (
     Address,
     Effect,
@@ -41,6 +43,7 @@ from node.errors import RequestError
 from node.policy.capacity import candidates_of, cards_of, load_record
 from node.policy.engine_links import EngineLinks
 from node.policy.engines import EngineOptions, Engines, EngineState, Replica
+from node.policy.heirs import healthy, reopened
 from node.policy.publication import Publication
 from node.switchboard import Output, Switchboard
 
@@ -62,6 +65,7 @@ class NodeOptions:
     engines: EngineOptions = EngineOptions()
     records: ReplicationOptions = ReplicationOptions()
     claims: ClaimOptions = ClaimOptions()
+    custody: CustodyOptions = CustodyOptions()
     flights_max: int = 1024
     """Most flights that this entry holds; a further request is refused with 429."""
     publish_s: float = 2.0
@@ -88,6 +92,7 @@ class NodeCore:
         self.links = Links(_hello(me), options.links, self._is_in_use)
         self.forwarder = Forwarder(self.candidates, random.Random(rng.getrandbits(64)), options.forward)
         self.claims = Claims(self._log_bytes, options.claims)
+        self.custody = Custody(self.claims, self._peers, self.flights.get, options.custody)
         self.engines = Engines(
             {name: Replica(name, model) for name, model in models.items()}, options.engines
         )
@@ -104,6 +109,7 @@ class NodeCore:
             self.relay,
             self._engine_links,
             self.records,
+            self.custody,
             self._publish,
             seal,
         )
@@ -190,10 +196,10 @@ class NodeCore:
         flight, outputs = self.forwarder.submit(now, request, timeout_s, id)
         return flight, self._settle(now, outputs)
 
-    def _admit(self, now: Now, request: Attempt) -> None:
+    def _admit(self, now: Now, request: Attempt, flights: int = 1) -> None:
         if self.draining:
             raise RequestError("draining", f"node `{self.name}` is draining", retry_after_ms=1000)
-        if self.active >= self.options.flights_max:
+        if self.active + flights > self.options.flights_max:
             message = f"this node already holds {self.options.flights_max} requests, its `flights_max`"
             raise RequestError("too_many_requests", message, retry_after_ms=1000)
         names = [card[0] for card in self.models(now)]
@@ -216,15 +222,35 @@ class NodeCore:
     def claim(self, now: Now, claim: Claim) -> list[Effect]:
         """Keep the flights of a request for their client, who may go and come back; it reads them now."""
         self.claims.add(claim)
-        return []
+        return self._settle(now, self.custody.entrust(now, claim.id, 1))
 
     def attach(self, now: Now, id: int) -> tuple[Claim | None, list[Effect]]:
         """Somebody reads a claim from now on; None if it is not held here."""
         return self.claims.attach(id), []
 
-    def detach(self, now: Now, id: int) -> list[Effect]:
+    def detach(self, now: Now, claim: Claim) -> list[Effect]:
         """Somebody no longer reads a claim; without readers it is kept for a while."""
-        return self._settle(now, self.claims.detach(now, id))
+        return self._settle(now, self.claims.detach(now, claim))
+
+    def seek(self, now: Now, id: int) -> list[Effect]:
+        """Ask the mesh for a claim; a Wake of its id says that `custody.finding` knows."""
+        return self._settle(now, self.custody.seek(now, id))
+
+    def reopen(
+        self, now: Now, id: int, finding: Finding, attempts: list[Attempt]
+    ) -> tuple[Claim, list[Effect]]:
+        """Become the entry of a claim that was found, whose note yields these attempts; its reader reads it now.
+
+        Raises RequestError, nothing changed, if it cannot be admitted.
+        """
+        self._admit(now, attempts[0], len(attempts))
+        claim, outputs = reopened(now, self.forwarder, id, finding, attempts)
+        self.claims.add(claim)
+        outputs += self.custody.entrust(now, id, finding.tenure + 1)
+        return claim, self._settle(now, [*outputs, *self.custody.take_over(id, finding)])
+
+    def _peers(self) -> list[str]:
+        return healthy(self.swim, self.me.node)
 
     def _log_bytes(self, flight: int) -> int:
         return self.flights[flight].log_bytes
@@ -282,6 +308,8 @@ class NodeCore:
             "forward": attrs.asdict(self.forwarder.statistics),
             "flights": {"active": self.active},
             "claims": attrs.asdict(self.claims.statistics),
+            "custody": attrs.asdict(self.custody.statistics),
+            "trustee": attrs.asdict(self.custody.trustee.statistics),
             "relay": {"tickets": len(self.relay.tickets)},
             "links": {"open": len(self.links), "lag_s": self.links.lag_s},
             "records": attrs.asdict(self.records.statistics()),
@@ -374,6 +402,8 @@ class NodeCore:
                 return self._gossip(now, link, frame)
             if frame.kind in ENTRY_KINDS:
                 return self.relay.receive(link, node, frame)
+            if frame.kind in CUSTODY_KINDS:
+                return self.custody.receive(now, node, frame)
             return self.forwarder.receive(now, node, frame)
         except DecodeError as error:
             self.decode_errors += 1
@@ -421,7 +451,7 @@ class NodeCore:
 
     def next_deadline(self) -> float:
         """When `tick` must be called, at the latest."""
-        parts = (self.swim, self.links, self.forwarder, self.claims, self.engines, self.records)
+        parts = (self.swim, self.links, self.forwarder, self.claims, self.custody, self.engines, self.records)
         deadlines = [deadline for part in parts if (deadline := part.next_deadline()) is not None]
         return min([self._publication.due_at, *deadlines])
 
@@ -434,6 +464,7 @@ class NodeCore:
         outputs: list[Output] = [*self.swim.tick(now), *self.links.tick(now), *self.forwarder.tick(now)]
         outputs += self.records.tick(now)
         outputs += self.claims.tick(now)
+        outputs += self.custody.tick(now)
         for replica in self.engines.due(now):
             outputs += self._start_engine(now, replica)
         if now.mono >= self._publication.due_at:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from mesh.claims import Claim
 from mesh.effects import (
     Address,
     CloseLink,
@@ -188,12 +189,16 @@ class Driver:
         self._watchers.pop(flight, None)
         self.step(self.core.release, flight)
 
-    def detach(self, claim: int, flights: tuple[int, ...]) -> None:
-        """Stop reading a claim, of these flights."""
-        if self.core.claims.readers(claim) == 1:
-            for flight in flights:
-                self._watchers.pop(flight, None)
+    def detach(self, claim: Claim) -> None:
+        """Stop reading a claim."""
+        if self.core.claims.readers(claim.id) <= 1:
+            for flight in claim.flights:
+                self.unwatch(flight)
         self.step(self.core.detach, claim)
+
+    def unwatch(self, flight: int) -> None:
+        """Nobody waits for this flight any more."""
+        self._watchers.pop(flight, None)
 
     async def wait_view_moved(self) -> None:
         """Wait for the next change of the view."""

@@ -12,6 +12,7 @@ import trio
 
 from mesh.attempt import Attempt
 from mesh.claims import Claim
+from mesh.custody import Finding
 from mesh.errors import LimitError
 from mesh.flight import Chunk, Failure, Flight, Started, State
 from mesh.frames import Finish, PromptToken
@@ -23,6 +24,9 @@ from mesh.views import ViewChange
 from node.core import NodeCore
 from node.driver import Driver
 from node.errors import RequestError
+
+SEEK_S_MAX = 3.0
+"""Longest wait for a claim that is sought in the mesh."""
 
 SECRET_NAMESPACES = frozenset(("keys",))
 """Namespaces of records whose values are shown to nobody."""
@@ -170,13 +174,34 @@ class Gateway:
         """Keep the flights of a request for their client, who reads them now; to be ended by `detach`, not `close`."""
         self._driver.step(self._core.claim, claim)
 
+    async def covered(self, claim: Claim) -> bool:
+        """Wait until a peer keeps a claim too, or nobody can; return which."""
+        while not self._core.custody.is_settled(claim.id):
+            await self.watch(claim.id).wait()
+        return bool(self._core.custody.keeper(claim.id))
+
     def attach(self, id: int) -> Claim | None:
         """Read a claim that somebody made; None if it is not held here. To be ended by `detach`."""
         return self._driver.step(self._core.attach, id)
 
+    async def find(self, id: int) -> Finding | None:
+        """Look for a claim in the mesh, for a second or two."""
+        self._driver.step(self._core.seek, id)
+        with trio.move_on_after(SEEK_S_MAX):
+            try:
+                while self._core.custody.is_sought(id):
+                    await self.watch(id).wait()
+            finally:
+                self._driver.unwatch(id)
+        return self._core.custody.finding(id)
+
+    def reopen(self, id: int, finding: Finding, attempts: list[Attempt]) -> Claim:
+        """Go on with a claim that was found, and read it; to be ended by `detach`. Raises RequestError."""
+        return self._driver.step(self._core.reopen, id, finding, attempts)
+
     def detach(self, claim: Claim) -> None:
         """Stop reading; when nobody reads, the flights are kept for `ClaimOptions.return_s`."""
-        self._driver.detach(claim.id, claim.flights)
+        self._driver.detach(claim)
 
     def watch(self, flight: int) -> trio.Event:
         """Return an event that is set when the flight's log next grows or ends."""

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from mesh.custody import Custody
 from mesh.effects import LOCAL, Effect, LinkId, Report, SendDatagram, SendFrame, SendReliable
 from mesh.facts import (
     ClaimEnded,
+    ClaimTaken,
     EngineLost,
     EngineReady,
     EventHeard,
@@ -56,6 +58,7 @@ class Switchboard:
     _relay: Relay
     _engine_links: EngineLinks
     _records: Replication
+    _custody: Custody
     _publish: Callable[[Now], list[Output]]
     """Tells the mesh how loaded this node is."""
     _seal: "Seal | None" = None
@@ -94,6 +97,7 @@ class Switchboard:
                 | MetadataChanged()
                 | RecordChanged()
                 | ClaimEnded()
+                | ClaimTaken()
             ):
                 pending += self._tell(now, output, effects)[::-1]
             case SendDatagram(address, data) if self._seal is not None:
@@ -118,17 +122,20 @@ class Switchboard:
                 return self._member_changed(now, before, after)
             case Quarantined(node, reason):
                 effects.append(Report("quarantined", (("node", self._label(node)), ("reason", reason))))
-                return self._forwarder.node_lost(now, node, reason)
+                return [*self._forwarder.node_lost(now, node, reason), *self._custody.view_changed(now)]
             case QuarantineLifted(node):
                 effects.append(Report("quarantine_lifted", (("node", self._label(node)),)))
                 self._links.refresh(node)
-                return self._forwarder.view_changed(now)
+                return [*self._forwarder.view_changed(now), *self._custody.view_changed(now)]
             case LinkUp() | LinkDown() | LinkSilent() | TwinMet():
                 return self._link_changed(now, fact)
             case RecordChanged() | EventHeard() | MetadataChanged():
                 return []
-            case ClaimEnded(_, flights):
-                return [one for id in flights for one in self._forwarder.release(now, id)]
+            case ClaimEnded(claim, flights):
+                released = [one for id in flights for one in self._forwarder.release(now, id)]
+                return [*self._custody.ended(claim), *released]
+            case ClaimTaken(claim):
+                return self._custody.claims.end(claim)
             case EngineReady():
                 return [*self._publish(now), *self._forwarder.view_changed(now)]
             case EngineLost(replica, reason, in_step):
@@ -141,10 +148,11 @@ class Switchboard:
             return [
                 *self._forwarder.node_lost(now, after.node, reason),
                 *self._links.drop(after.node, reason),
+                *self._custody.view_changed(now),
             ]
         if before is not None and not before.is_live:
             self._links.refresh(after.node)
-        return self._forwarder.view_changed(now)
+        return [*self._forwarder.view_changed(now), *self._custody.view_changed(now)]
 
     def _link_changed(self, now: Now, fact: LinkUp | LinkDown | LinkSilent | TwinMet) -> list[Output]:
         match fact:

@@ -116,6 +116,7 @@ class Api:
     async def _answer_resumably(self, exchange: Exchange, note: Note, ask: Ask) -> None:
         claim = await self._claim(note, ask)
         try:
+            await self.gateway.covered(claim)
             await self._tell(exchange, claim, note, ask, Cursor.start(len(claim.flights)))
         finally:
             self.gateway.detach(claim)
@@ -145,10 +146,11 @@ class Api:
 
     async def events(self, request: Request, exchange: Exchange, id: str) -> None:
         """Go on with a resumable stream, after the event that the client got last."""
-        claim = self.gateway.attach(int(id, 16)) if FLIGHT_ID.fullmatch(id) else None
+        claim = await self._recall(int(id, 16)) if FLIGHT_ID.fullmatch(id) else None
         if claim is None:
             raise RequestError("not_found", f"no resumable stream `{id:.40}` is kept any more")
         try:
+            await self.gateway.covered(claim)
             note = Note.decode(claim.note)
             cursor = Cursor.read(after_of(request), len(claim.flights))
             if cursor.last == "d":
@@ -159,6 +161,18 @@ class Api:
                 await self._tell(exchange, claim, note, note.ask(), cursor)
         finally:
             self.gateway.detach(claim)
+
+    async def _recall(self, id: int) -> Claim | None:
+        """Read a claim that is held here, or take it over from wherever it is; None if nobody has it."""
+        claim = self.gateway.attach(id)
+        if claim is not None:
+            return claim
+        finding = await self.gateway.find(id)
+        claim = self.gateway.attach(id)  # somebody else may have taken it over meanwhile, here
+        if claim is not None or finding is None:
+            return claim
+        note = Note.decode(finding.charter.note)
+        return self.gateway.reopen(id, finding, note.attempts(note.ask()))
 
 
 QUERY_FIELDS_MAX = 16

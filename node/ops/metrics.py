@@ -59,6 +59,8 @@ GAUGES = frozenset(
         "swim_metadata_missing",
         "swim_quarantined",
         "swim_rumours",
+        "trustee_bytes",
+        "trustee_requests",
     )
 )
 """Numbers that may fall; all others only grow while the node lives."""

@@ -46,7 +46,7 @@ class Cloakroom(RuleBasedStateMachine):
         self.readers[id] -= 1
         if not self.readers[id]:
             self.left[id] = self.now
-        self.settle(self.claims.detach(Now(self.now, 0), id))
+        self.settle(self.claims.detach(Now(self.now, 0), self.claims.held[id]))
 
     @rule(data=st.data())
     def come_back(self, data: st.DataObject) -> None:
@@ -92,13 +92,17 @@ def test_the_longest_waiting_goes_first():
     claims = Claims(lambda flight: 400, OPTIONS)
     for id in (1, 2, 3):
         claims.add(Claim(id, (id,), b""))
-    ended = [claims.detach(Now(id, 0), id) for id in (2, 1, 3)]
+    ended = [claims.detach(Now(id, 0), claims.held[id]) for id in (2, 1, 3)]
     assert ended == [[], [], [ClaimEnded(2, (2,))]]
     assert (claims.statistics.evicted, claims.statistics.waiting) == (1, 2)
 
 
 def test_a_claim_that_is_ended_is_ended_once():
     claims = Claims(lambda flight: 0, OPTIONS)
-    claims.add(Claim(1, (1,), b""))
+    claim = Claim(1, (1,), b"")
+    claims.add(claim)
     assert claims.end(1) == [ClaimEnded(1, (1,))]
-    assert (claims.end(1), claims.detach(Now(0, 0), 1), claims.attach(1)) == ([], [], None)
+    assert (claims.end(1), claims.detach(Now(0, 0), claim), claims.attach(1)) == ([], [], None)
+    claims.add(Claim(1, (1,), b""))
+    assert claims.detach(Now(0, 0), claim) == []
+    assert claims.readers(1) == 1

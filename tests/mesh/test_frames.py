@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from mesh.attempt import Attempt, Parameters, Segment
+from mesh.charter import Charter, Choice, Follow, Found, Kept, Piece, Seek, Taken, Unkeep
 from mesh.errors import DecodeError
 from mesh.frames import (
     Accept,
@@ -104,6 +105,22 @@ GOLDEN: dict[str, tuple[Verb, str]] = {
     ),
     "step": (Step((1, 2)), "91920102"),
     "prepared": (Prepared((1, 500), ((7,), (32, 7))), "92 9201cd01f4 92 9107 922007"),
+    "keep": (
+        Charter((Choice(7, 5, 4, "m", "p", "x", "w"),), b"n"),
+        "92 91 97070504a16da170a178a177 c4016e",
+    ),
+    "kept": (Kept(True), "91c3"),
+    "follow": (
+        Follow((Piece(1, 3, (1, 500), "ab", (Logprob(b"a", -0.5),)),)),
+        "91 91 950103 9201cd01f4 a26162 9193c40161cbbfe000000000000090",
+    ),
+    "unkeep": (Unkeep(), "90"),
+    "seek": (Seek(), "90"),
+    "found": (
+        Found((Charter((Choice(7, 5),), b"n"),), (Piece(0, 0, (9,), "c"),), "00aa"),
+        "93 91 92 91 97070500a0a0a0a0 c4016e 91 9500009109a16390 a430306161",
+    ),
+    "taken": (Taken(), "90"),
     "ready": (
         Ready("m", "d", "p", True, 2048, 4096, 9999, "cpu", "bf16", (("load", 12),), "x"),
         "9ba16da164a170c3cd0800cd1000cd270fa3637075a46266313691 92a46c6f61640ca178",

@@ -81,7 +81,13 @@ class FakeGateway:
         return self.claims.attach(id)
 
     def detach(self, claim: Claim) -> None:
-        self._forget(self.claims.detach(self._now(), claim.id))
+        self._forget(self.claims.detach(self._now(), claim))
+
+    async def covered(self, claim: Claim) -> bool:
+        return False
+
+    async def find(self, id: int) -> None:
+        return None
 
     def pass_time(self) -> None:
         """Let waiting claims expire that are due."""
