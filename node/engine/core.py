@@ -225,7 +225,7 @@ class EngineCore:
 
     def _check_time(self, now_s: float, serving: Serving) -> None:
         """Refuse what would not have its first token in time at the measured speed; another may be quicker."""
-        speed = self.speed.prefill.per_s
+        speed = self.speed.prefill_at_best_per_s
         if serving.deadline_s is None or not speed:
             return
         wait_s, left_s = self.scheduler.tokens_before(serving.sequence) / speed, serving.deadline_s - now_s

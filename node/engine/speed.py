@@ -31,6 +31,11 @@ def decode_rows(plan: Plan) -> int:
     return sum(len(row.ids) - row.drafts == 1 and row.sample for row in plan.rows)
 
 
+def is_full(plan: Plan) -> bool:
+    """Whether a prompt was cut because the step had no room left for the rest of it."""
+    return any(not row.sample for row in plan.rows) and all(row.scored is None for row in plan.rows)
+
+
 @attrs.define
 class Rate:
     """Tokens per second, fading."""
@@ -59,6 +64,8 @@ class Speed:
 
     prefill: Rate = attrs.Factory(Rate)
     decode: Rate = attrs.Factory(Rate)
+    full: Rate = attrs.Factory(Rate)
+    """Prefill in steps that had no room left, where it is fastest: short prompts are mostly overhead."""
     decode_step_s: float = 0.0
     """How long the last step took in which all sequences decoded; 0 before the first."""
 
@@ -74,3 +81,10 @@ class Speed:
             return
         charged = min(self.decode_step_s, 0.75 * elapsed_s) if decode else 0.0
         self.prefill.add(prefill, elapsed_s - charged)
+        if is_full(plan):
+            self.full.add(prefill, elapsed_s - charged)
+
+    @property
+    def prefill_at_best_per_s(self) -> float:
+        """What no prompt is faster than, by several full steps; 0 until they have been seen."""
+        return self.full.per_s if self.full.steps >= EVIDENCE_STEPS else 0.0

@@ -198,10 +198,10 @@ def test_time_that_is_over_ends_it():
 
 
 def test_what_cannot_begin_in_time_is_refused_at_once_with_the_figures():
-    engine = Engine(ToyRunner(blocks=256, block_tokens=4, context_max=512))
+    engine = Engine(ToyRunner(blocks=256, block_tokens=4, context_max=512), limits=Limits(step_tokens=64))
     engine.open(ask("x" * 400, max_tokens=1), 1)
-    engine.step(cost_s=1.0)
-    engine.step(cost_s=1.0)
+    while engine.step(cost_s=0.5):
+        pass
     engine.open(ask("y" * 400, max_tokens=5), 2)
     blocks = engine.core.scheduler.blocks.available
     (reject,) = engine.open(ask("z" * 100, max_tokens=5, remaining_ms=2000), 3)
@@ -211,6 +211,15 @@ def test_what_cannot_begin_in_time_is_refused_at_once_with_the_figures():
     (accept,) = engine.open(ask("z" * 100, max_tokens=5, remaining_ms=60_000), 4)
     assert isinstance(accept, Accept)
     engine.run()
+
+
+def test_short_prompts_say_nothing_of_how_fast_a_long_one_would_be():
+    engine = Engine()
+    for flight in range(1, 9):
+        engine.open(ask("x", max_tokens=1), flight)
+        engine.step(cost_s=1.0)
+    (accept,) = engine.open(ask("y" * 200, remaining_ms=5000), 9)
+    assert isinstance(accept, Accept)
 
 
 def test_before_any_speed_is_known_no_deadline_is_refused():

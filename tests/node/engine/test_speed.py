@@ -36,6 +36,16 @@ def test_short_steps_are_averaged_over_time_not_over_five_of_them():
     assert speed.decode.per_s == pytest.approx(500, rel=0.01)
 
 
+def test_the_best_speed_of_prefill_is_that_of_full_steps():
+    speed = Speed()
+    for _ in range(4):
+        speed.observe(Plan((row(10),)), 0.1)
+        assert speed.prefill_at_best_per_s == 0
+        speed.observe(Plan((row(100, sample=False), row(5))), 0.1)
+    assert speed.prefill_at_best_per_s == pytest.approx(1050)
+    assert speed.prefill.per_s < 700
+
+
 def test_decode_counts_all_sequences():
     speed = Speed()
     speed.observe(Plan((row(1), row(1))), 0.1)
