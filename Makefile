@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install $(shell test -t 2 || echo --quiet --quiet)
 
-.PHONY: help run demo sim bench bench-engine bench-mesh gpu fuzz test browser lint docs lock clean
+.PHONY: help run demo sim bench bench-door bench-engine bench-mesh gpu fuzz test browser lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -29,6 +29,9 @@ bench: $(VENV)/test.stamp ## measure start-up, first token and decoding beside n
 
 bench-mesh: $(VENV)/test.stamp ## membership beside serf's, with real processes (root, serf, nftables; ARGS=--quick)
 	@$(PY) -m tests.bench.mesh $(ARGS)
+
+bench-door: $(VENV)/test.stamp ## a node as front door beside nginx, haproxy and routers (wrk, nginx; ARGS=--quick)
+	@$(PY) -m tests.bench.door $(ARGS)
 
 bench-engine: $(VENV)/test.stamp ## the engine beside llama.cpp and transformers on this processor (npm; ARGS=--quick)
 	@$(PY) -m tests.bench.engine $(ARGS)

@@ -33,6 +33,9 @@ IDLE_SAMPLE_S = 1.0
 PROGRESS_BYTES = mmap.PAGESIZE
 """One shared page; the first eight bytes are the counter, little endian."""
 
+ENGINE = ("node.engine",)
+"""The module that an engine process runs, and words that come before all others; a bench has an engine of its own."""
+
 TERMINATE_S = 2.0
 """How long an engine may take to end by itself when the node stops."""
 
@@ -156,7 +159,7 @@ async def _spawn(command: EngineCommand) -> _Child:
 
 def _words(command: EngineCommand, fd: int, progress_fd: int) -> list[str]:
     plumbing = ("--fd", str(fd), "--progress-fd", str(progress_fd))
-    return [sys.executable, "-m", "node.engine", *plumbing, *command.words]
+    return [sys.executable, "-m", *ENGINE, *plumbing, *command.words]
 
 
 def _cpu_s(pid: int) -> float:
