@@ -9,7 +9,7 @@ and is opened elsewhere in the same call: the move costs one round trip and a
 prefill, and no timer. A flight for which nobody qualifies waits, retried when the
 view changes and by a backed-off timer, until `route_wait_s`.
 
-Invariant: a flight is in `_at[node]` iff it has a target and that is the node.
+Invariant: a flight is in `_sent` at a node iff it has a target and that is the node.
 """
 
 import random
@@ -28,6 +28,7 @@ from mesh.frames import Accept, Cancel, Finish, Frame, Kind, Prompt, Reject, Tok
 from mesh.now import Now
 from mesh.route import Candidate, RouteOptions, Wanted
 from mesh.router import Choice, Router
+from mesh.sent import Sent
 
 Output = Effect | Fact
 Candidates = Callable[[Now, str], tuple[Candidate, ...]]
@@ -92,8 +93,7 @@ class Forwarder:
     decisions: Decisions = attrs.Factory(Decisions)
     _agenda: Agenda = attrs.field(init=False, factory=Agenda)
     _searching: dict[int, _Search] = attrs.field(init=False, factory=dict)
-    _at: dict[str, dict[int, int]] = attrs.field(init=False, factory=dict)
-    """node -> flight -> tokens that the flight is expected to cost there."""
+    _sent: Sent = attrs.field(init=False, factory=Sent)
     _router: Router = attrs.field(
         init=False, default=attrs.Factory(lambda self: Router(self.options.route, self.rng), takes_self=True)
     )
@@ -136,6 +136,12 @@ class Forwarder:
         self.flights.pop(id, None)
         return outputs
 
+    @property
+    def active(self) -> int:
+        """Flights that have not ended. O(1)."""
+        told = self.statistics
+        return told.submitted - told.done - told.failed - told.cancelled
+
     def _new_id(self) -> int:
         while (id := self.rng.getrandbits(64)) in self.flights or id == 0:
             pass
@@ -166,16 +172,16 @@ class Forwarder:
         self.decisions.note(decision)
 
     def _with_sent(self, candidate: Candidate) -> Candidate:
-        at = self._at.get(candidate.node)
-        if not at:
+        count = self._sent.count(candidate.node)
+        if not count:
             return candidate
-        return attrs.evolve(candidate, sent_tokens=sum(at.values()), sent_flights=len(at))
+        return attrs.evolve(candidate, sent_tokens=self._sent.tokens(candidate.node), sent_flights=count)
 
     def _open(self, now: Now, flight: Flight, node: str) -> list[Output]:
         self._agenda.set(("answer", flight.id), now.mono + self.options.answer_s)
         attempt = flight.open(node, self._remaining_ms(now, flight))
         flight.opened_at = now.mono
-        self._at.setdefault(node, {})[flight.id] = _cost_tokens(attempt)
+        self._sent.add(node, flight.id, _cost_tokens(attempt))
         self.statistics.attempts += 1
         return [SendFrame(node, attempt.frame(flight.id, flight.attempt))]
 
@@ -276,14 +282,14 @@ class Forwarder:
 
     def is_served_by(self, node: str) -> bool:
         """Whether flights of this entry are under way at a node."""
-        return bool(self._at.get(node))
+        return self._sent.count(node) > 0
 
     # -- what befalls workers ---------------------------------------------------------------------
 
     def node_lost(self, now: Now, node: str, reason: str) -> list[Output]:
         """A worker's node is gone or silent: move all its flights at once."""
         outputs: list[Output] = []
-        for id in list(self._at.get(node, ())):
+        for id in list(self._sent.flights(node)):
             outputs += self._lose(now, self.flights[id], reason)
         return outputs
 
@@ -303,15 +309,13 @@ class Forwarder:
 
     def _leave(self, flight: Flight) -> None:
         self._agenda.cancel(("answer", flight.id))
-        if flight.target is not None:
-            del self._at[flight.target][flight.id]
+        self._sent.remove(flight.id)
 
     def _ended(self, now: Now, flight: Flight) -> list[Output]:
         for name in ("answer", "route", "deadline"):
             self._agenda.cancel((name, flight.id))
         self._searching.pop(flight.id, None)
-        for at in self._at.values():
-            at.pop(flight.id, None)
+        self._sent.remove(flight.id)
         self._count_end(flight)
         return [Wake(flight.id), _told(now, flight)]
 

@@ -78,7 +78,7 @@ class Relay:
             reject = Reject("no_engine", f"no engine here serves `{attempt.model}`")
             return [*outputs, _answer(port, node, frame, reject)]
         ticket = self._issue(port, node, frame, replica)
-        return [*outputs, SendEngine(replica, attrs.evolve(frame, flight=ticket.number))]
+        return [*outputs, SendEngine(replica, _under(ticket.number, frame))]
 
     def _issue(self, port: LinkId, node: str, frame: Frame, replica: str) -> Ticket:
         ticket = Ticket(self._next, port, node, frame.flight, frame.attempt, replica)
@@ -131,7 +131,7 @@ class Relay:
             return []
         if frame.kind in (Kind.FINISH, Kind.REJECT):
             self._forget(ticket)
-        return [SendFrame(ticket.node, attrs.evolve(frame, flight=ticket.flight), ticket.port)]
+        return [SendFrame(ticket.node, _under(ticket.flight, frame), ticket.port)]
 
     def engine_lost(self, replica: str, reason: str, in_step: tuple[int, ...]) -> list[Output]:
         """An engine has died: give up its attempts, and say which were being computed."""
@@ -143,6 +143,11 @@ class Relay:
             frame = reject.frame(ticket.flight, ticket.attempt)
             outputs.append(SendFrame(ticket.node, frame, ticket.port))
         return outputs
+
+
+def _under(flight: int, frame: Frame) -> Frame:
+    """Give a frame another flight; its body is not looked at."""
+    return Frame(frame.kind, flight, frame.attempt, frame.body)
 
 
 def _answer(port: LinkId, node: str, frame: Frame, reject: Reject) -> SendFrame:

@@ -171,7 +171,7 @@ class NodeCore:
     @property
     def active(self) -> int:
         """Flights of this entry that have not ended."""
-        return sum(not flight.ended for flight in self.flights.values())
+        return self.forwarder.active
 
     @property
     def is_idle(self) -> bool:
@@ -202,8 +202,10 @@ class NodeCore:
         if self.active + flights > self.options.flights_max:
             message = f"this node already holds {self.options.flights_max} requests, its `flights_max`"
             raise RequestError("too_many_requests", message, retry_after_ms=1000)
+        if self._publication.known_models.had(now, request.model):
+            return
         names = [card[0] for card in self.models(now)]
-        if request.model not in names and not self._publication.known_models.had(now, request.model):
+        if request.model not in names:
             known = ", ".join(f"`{name}`" for name in names) or "none"
             raise RequestError(
                 "model_not_found", f"no model `{request.model}`; the mesh has {known}", "model"
@@ -290,10 +292,13 @@ class NodeCore:
         return candidates_of(model, self._loads(now), self.me.node, self._is_trusted)
 
     def _loads(self, now: Now) -> list[tuple[Member, LoadRecord]]:
-        loads = [(self.me, self._my_load())]
+        me = self.me
+        loads = [(me, self._my_load())]
         for member in self.swim.members():
+            if member.node == me.node or not member.is_live:
+                continue
             load = self.swim.loads.get(now, member.node)
-            if member.node != self.me.node and member.is_live and load is not None:
+            if load is not None:
                 loads.append((member, load))
         return loads
 

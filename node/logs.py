@@ -7,6 +7,7 @@ may have chosen it.
 
 import enum
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -91,9 +92,15 @@ def open_log(level: str, environment: Mapping[str, str], stream: TextIO | None =
     return Log(stream, Level[level.upper()], terminal, terminal and not environment.get("NO_COLOR"), name)
 
 
+WORD = re.compile(r"[!#-<>-\[\]-~]+")
+"""Printable ASCII that needs neither quotes nor escapes: the usual case."""
+
+
 def plain(value: Any) -> str:
     """Write a value as one word, quoted and escaped if it is not one."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    if len(text) <= FIELD_CHARACTERS_MAX and WORD.fullmatch(text):
+        return text
     if len(text) > FIELD_CHARACTERS_MAX:
         text = text[:FIELD_CHARACTERS_MAX] + "..."
     if text and text.isprintable() and not any(character in text for character in ' "=\\'):

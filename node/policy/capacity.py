@@ -57,24 +57,21 @@ def load_record(me: Member, engines: Engines, draining: bool, lag_s: float) -> L
     )
 
 
+IDLE = Status(waiting=0, running=0, queued_tokens=0, kv_free_ratio=1.0)
+"""What is said of an engine that has not said anything itself."""
+
+
 def _model_load(replica: Replica) -> ModelLoad:
     ready, status = replica.ready, replica.status
     if ready is None or replica.state is not EngineState.READY:
         return ModelLoad(replica.model)
-    load = ModelLoad(
+    status = status or IDLE
+    return ModelLoad(
         replica.model,
         ready.model_digest,
         ready.policy_digest if ready.exact else "",
         ready=True,
         context_max=ready.context_max,
-        kv_free_ratio=1.0,
-    )
-    return load if status is None else _with_status(load, status)
-
-
-def _with_status(load: ModelLoad, status: Status) -> ModelLoad:
-    return attrs.evolve(
-        load,
         queued_tokens=status.queued_tokens,
         running=status.running + status.waiting,
         kv_free_ratio=status.kv_free_ratio,

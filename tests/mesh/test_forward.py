@@ -50,8 +50,9 @@ class Entry:
     def check(self) -> None:
         """The forwarder's invariant."""
         for id, flight in self.forwarder.flights.items():
-            at = [node for node, flights in self.forwarder._at.items() if id in flights]
+            at = [node for node in "abcdefgh" if id in self.forwarder._sent.flights(node)]
             assert at == ([flight.target] if flight.target and not flight.ended else [])
+        assert self.forwarder.active == sum(not one.ended for one in self.forwarder.flights.values())
 
 
 def sent(outputs: list, kind: Kind) -> list[SendFrame]:

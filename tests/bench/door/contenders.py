@@ -47,7 +47,7 @@ PASS = 'location / { proxy_pass http://back; proxy_http_version 1.1; proxy_set_h
 
 HAPROXY = """global
   nbthread 1
-  maxconn 15000
+  maxconn 5000
 defaults
   mode http
   timeout connect 5s
