@@ -149,7 +149,7 @@ class Trial:
 
 TRIALS = {
     "cuda": Trial(2560, 6144, 600, (1, 2, 8, 16, 63, 64, 65, 128, 129, 300, 512)),
-    "cpu": Trial(1152, 160, 200, (1, 65)),
+    "cpu": Trial(1152, 132, 132, (1, 65)),
 }
 """By type of device. 6,144 columns and 600 rows are more tiles than any chip has multiprocessors; the
 interpreter, three orders slower, has four programs."""

@@ -4,6 +4,8 @@ Bits are compared where our order of sums decides them; with the CPU's path, whi
 logits are compared within a tolerance, and the tokens in fp32, where ties are improbable.
 """
 
+import functools
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -12,10 +14,13 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
+import torch
 
 from kernels._triton import installed
+from node.engine.config_hf import read_config, shape_of
 from node.engine.plan import Plan, Sampling
 from node.engine.runner import Runner
+from node.engine.weights import expected_tensors, open_weights
 from tests.node.engine import interpreted_runner as child
 from tests.node.engine import moves
 from tests.node.engine.tiny import GREEDY, LLAMA, QWEN2, QWEN3, generate, load, row, write
@@ -29,7 +34,7 @@ pytestmark = [
 DRAWN = Sampling(seed=77, temperature=0.9)
 FILTERED = Sampling(seed=77, temperature=0.9, top_p=0.9, frequency_penalty=0.3, logprobs=1)
 PROMPT = [index * 37 % 320 for index in range(37)]
-COUNT = 5
+COUNT = 4
 MODELS = {"llama": LLAMA, "qwen2": QWEN2, "qwen3": QWEN3}
 Interpreter = Callable[..., object]
 
@@ -48,36 +53,53 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
+def cpu(directories: dict[str, str]) -> Callable[[str], Runner]:
+    """The CPU's runner of a model in fp32, by name, loaded once."""
+    return functools.cache(lambda name: load(Path(directories[name]), "fp32"))
+
+
+@pytest.fixture(scope="module")
+def ember(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two of ember-py's layers, with its vocabulary."""
+    config = json.loads((moves.MODEL / "config.json").read_text()) | {"num_hidden_layers": 2}
+    weights = open_weights(moves.MODEL, shape_of(read_config(moves.MODEL)))
+    names = expected_tensors(shape_of(config))
+    tensors = {name: weights.read(name, torch.bfloat16) for name in names}
+    return str(write(tmp_path_factory.mktemp("ember"), config, tensors))
+
+
+@pytest.fixture(scope="module")
 def llama(directories: dict[str, str]) -> str:
     return directories["llama"]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_it_says_what_the_cpu_says(interpreter: Interpreter, directories: dict[str, str], name: str):
-    cpu = load(Path(directories[name]), "fp32")
+def test_it_says_what_the_cpu_says(
+    interpreter: Interpreter, directories: dict[str, str], cpu: Callable[[str], Runner], name: str
+):
     for sampling in (GREEDY, DRAWN)[: 1 + (name == "llama")]:
         got = interpreter(child.said, directories[name], "fp32", PROMPT, COUNT, sampling)
-        assert got == generate(cpu, PROMPT, COUNT, sampling)
-    expected = cpu.logits(Plan((row(PROMPT),))).numpy()
+        assert got == generate(cpu(name), PROMPT, COUNT, sampling)
+    expected = cpu(name).logits(Plan((row(PROMPT),))).numpy()
     got = interpreter(child.logits, directories[name], "fp32", PROMPT)
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("bf16", 0.03), ("int8", 0.1), ("fp8", 0.2)])
 def test_narrow_weights_stay_near_the_cpu_in_fp32(
-    interpreter: Interpreter, llama: str, dtype: str, most: float
+    interpreter: Interpreter, llama: str, cpu: Callable[[str], Runner], dtype: str, most: float
 ):
     """Bounds are twice what was seen; fp32 arithmetic in a narrow form's place would be below the least."""
-    expected = load(Path(llama), "fp32").logits(Plan((row(PROMPT),))).numpy()
+    expected = cpu("llama").logits(Plan((row(PROMPT),))).numpy()
     got = interpreter(child.logits, llama, dtype, PROMPT)
     assert 1e-4 < np.abs(got - expected).max() / np.abs(expected).max() <= most
 
 
-def test_it_says_what_it_is(interpreter: Interpreter, llama: str):
-    cpu, here = load(Path(llama), "fp32"), interpreter(child.about, llama, "fp32")
+def test_it_says_what_it_is(interpreter: Interpreter, llama: str, cpu: Callable[[str], Runner]):
+    here, there = interpreter(child.about, llama, "fp32"), cpu("llama")
     assert here["exact"]
-    assert (here["digest"], here["vocabulary"]) == (cpu.digest, cpu.vocabulary)
-    assert here["policy"] != cpu.policy
+    assert (here["digest"], here["vocabulary"]) == (there.digest, there.vocabulary)
+    assert here["policy"] != there.policy
     assert here["policy"] != interpreter(child.about, llama, "bf16")["policy"]
     assert (here["device"], here["dtype"], here["blocks"]) == ("cpu", "fp32", child.BLOCKS)
 
@@ -88,21 +110,23 @@ def test_a_text_is_the_same_alone_in_company_and_in_chunks(interpreter: Interpre
         return interpreter(child.said, llama, dtype, PROMPT, COUNT, DRAWN, **company)
 
     alone = say()
-    assert say(strangers=5) == alone  # more rows than any recorded step has
+    assert say(strangers=3) == alone  # more rows than any recorded step has
     if dtype == "bf16":
-        assert say(strangers=3) == alone
+        assert say(strangers=2) == alone
         assert say(chunk=17, strangers=1, first_block=32) == alone
 
 
 def test_it_goes_on_where_another_stopped(interpreter: Interpreter, llama: str):
     whole = interpreter(child.said, llama, "bf16", PROMPT, COUNT, DRAWN)
-    rest = interpreter(child.said, llama, "bf16", PROMPT, COUNT - 3, DRAWN, whole[:3], first_block=32)
-    assert rest == whole[3:]
+    rest = interpreter(child.said, llama, "bf16", PROMPT, COUNT - 2, DRAWN, whole[:2], first_block=32)
+    assert rest == whole[2:]
 
 
-def test_filters_penalties_and_log_probabilities_are_the_hosts(interpreter: Interpreter, llama: str):
+def test_filters_penalties_and_log_probabilities_are_the_hosts(
+    interpreter: Interpreter, llama: str, cpu: Callable[[str], Runner]
+):
     got = interpreter(child.said, llama, "fp32", PROMPT, COUNT, FILTERED)
-    assert got == generate(load(Path(llama), "fp32"), PROMPT, COUNT, FILTERED)
+    assert got == generate(cpu("llama"), PROMPT, COUNT, FILTERED)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
@@ -138,14 +162,16 @@ def test_a_model_that_sees_its_batch_is_caught_by_the_canary(interpreter: Interp
 
 
 @pytest.mark.parametrize("order", ["cpu-triton-cpu", "triton-cpu-triton"])
-def test_a_request_moves_between_cpu_and_triton_without_a_gap(interpreter: Interpreter, order: str):
-    """ember-py in fp32, where both say the same; the policies differ, and each ACCEPT says which it is."""
-    cpu = Runner(moves.MODEL, device="cpu", dtype="fp32", threads=1, kv_blocks=8)
+def test_a_request_moves_between_cpu_and_triton_without_a_gap(
+    interpreter: Interpreter, ember: str, order: str
+):
+    """In fp32, where both say the same; the policies differ, and each ACCEPT says which it is."""
+    cpu = Runner(ember, device="cpu", dtype="fp32", threads=1, kv_blocks=8)
     undisturbed = moves.serve(cpu, (), moves.COUNT)
     legs, ids = [], ()
     for name, count in zip(order.split("-"), (3, 3, moves.COUNT), strict=True):
         legs.append(
-            moves.serve(cpu, ids, count) if name == "cpu" else interpreter(child.leg, "fp32", ids, count)
+            moves.serve(cpu, ids, count) if name == "cpu" else interpreter(child.leg, ember, "fp32", ids, count)
         )
         ids += legs[-1].ids
     moves.check(legs)
@@ -153,15 +179,16 @@ def test_a_request_moves_between_cpu_and_triton_without_a_gap(interpreter: Inter
     assert legs[0].policy == legs[2].policy != legs[1].policy
 
 
-def test_guesses_and_the_scores_of_a_prompt_are_the_cpus(interpreter: Interpreter, llama: str):
+def test_guesses_and_the_scores_of_a_prompt_are_the_cpus(
+    interpreter: Interpreter, llama: str, cpu: Callable[[str], Runner]
+):
     scored = attrs.evolve(row(PROMPT, prompt=PROMPT), scored=1)
     penalised = Sampling(seed=77, temperature=0.9, frequency_penalty=0.3)
     ahead = ((penalised, None), (penalised, b"\x0f" * 40))
     guessed = attrs.evolve(row([5, 6, 7], 37, sampling=penalised, produced=(5,)), drafts=2, ahead=ahead)
     plans = [Plan((scored,)), Plan((row([9], sequence=3, blocks=range(40, 44)), guessed))]
-    cpu = load(Path(llama), "fp32", kv_blocks=64)
     for ours, theirs in zip(
-        interpreter(child.ran, llama, "fp32", plans), [cpu.run(plan) for plan in plans], strict=True
+        interpreter(child.ran, llama, "fp32", plans), [cpu("llama").run(plan) for plan in plans], strict=True
     ):
         assert [(one.sequence, one.id, one.rank) for one in ours] == [
             (one.sequence, one.id, one.rank) for one in theirs
