@@ -16,10 +16,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from kernels import attention_triton, choose_triton, linear_int4, linear_scaled, linear_triton
+from kernels import attention_triton, choose_triton, linear_int4, linear_scaled, linear_triton, narrow_cache
 from kernels._triton import PINNED, installed
 from kernels.attention import Span
 from kernels.attention_triton import Work, attend_triton, plan_work
+from kernels.narrow_cache import Codes
 from kernels.op import normal
 from kernels.rms_norm import add_rms_norm_triton, rms_norm_triton
 from kernels.rope import rope_angles, rope_store_triton
@@ -75,18 +76,24 @@ class DeviceKernels:
     heads: int
     kv_heads: int
     width: int
+    kv: torch.dtype | None = None
+    """int8 or e4m3 if keys and values are held in codes (`kernels.narrow_cache`); None is `dtype`."""
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = rms_norm_triton
     add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor] = add_rms_norm_triton
     rope_angles: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = rope_angles
     rope_store: Callable[..., Tensor] = rope_store_triton
     swiglu: Callable[[Tensor], Tensor] = swiglu_triton
-    attend: Callable[[Tensor, Tensor, Work, float], Tensor] = attend_triton
+    attend: Callable[[Tensor, Tensor | Codes, Work, float], Tensor] = attend_triton
     joins: bool = False
 
     def pack_linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         """Hold a weight [n, k] and bias [n] of `dtype` on the device, in this record's form."""
         on_device = None if bias is None else bias.to(self.device)
         return PACKERS[self.weights](weight.to(self.device), on_device)
+
+    def hold(self, cache: Tensor) -> Tensor | Codes:
+        """A layer's keys and values of `dtype`, as `attend` reads them."""
+        return cache if self.kv is None else Codes(*narrow_cache.narrow(cache, self.kv))
 
     def plan_attention(self, spans: Sequence[Span]) -> Work:
         """Cut one step's rows into programs for `attend`; spans of one row stand first."""
@@ -100,6 +107,7 @@ class DeviceKernels:
             "chip": _chip(self.device),
             "dtype": str(self.dtype),
             "weights": self.weights,
+            "kv": str(self.kv or self.dtype),
             "choose": (choose_triton.GROUP, choose_triton.BLOCK),
             "linear": (linear_triton.SLICE, linear_triton.DEPTH_BYTES, linear_triton.ROWS),
             "attention": (attention_triton.CHUNK, attention_triton.TILE_BYTES),
@@ -163,16 +171,19 @@ def select_device(
     width: int,
     block: int,
     weights: str = "dense",
+    kv: torch.dtype | None = None,
 ) -> DeviceKernels:
     """Take Triton's kernels for a device and measure whether rows are independent there.
 
     Compiles the kernels that it runs: seconds, the first time on a machine. `exact` is false if a probe
-    failed: answers are right then, but their last bits depend on the batch. ValueError for an unknown dtype
-    or form of weights.
+    failed: answers are right then, but their last bits depend on the batch. kv: int8 or e4m3 for a cache of
+    codes. ValueError for an unknown dtype or form of weights.
     """
     if dtype not in DTYPES or weights not in PACKERS:
         raise ValueError(f"`{dtype}` with `{weights}` weights is none of {DTYPES}, {tuple(PACKERS)}")
     chosen = DeviceKernels(device, dtype, weights, False, heads, kv_heads, width)
+    if kv is not None:
+        chosen = attrs.evolve(chosen, kv=kv, rope_store=narrow_cache.store, attend=narrow_cache.attend)
     exact = linears_are_exact(chosen) and attention_is_exact(chosen, block)
     return attrs.evolve(chosen, exact=exact)
 
@@ -203,7 +214,7 @@ def attention_is_exact(kernels: DeviceKernels, block: int) -> bool:
     pages = tuple(reversed(range(-(-length // block))))
     generator = torch.Generator().manual_seed(SEED)
     shape = (len(pages), 2, kernels.kv_heads, block, kernels.width)
-    cache = normal(generator, kernels.dtype, *shape).to(kernels.device)
+    cache = kernels.hold(normal(generator, kernels.dtype, *shape).to(kernels.device))
     q = normal(generator, kernels.dtype, length, kernels.heads, kernels.width).to(kernels.device)
 
     def rows(*cuts: tuple[int, int]) -> Tensor:

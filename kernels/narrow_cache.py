@@ -31,7 +31,7 @@ from torch import Tensor
 
 from kernels import attention, attention_triton, rope
 from kernels.attention import Span, attention_reference
-from kernels.attention_triton import attend_triton, plan_work
+from kernels.attention_triton import Work, attend_triton, plan_work
 from kernels.linear_scaled import NARROW, quantise
 from kernels.op import Build, Case, Op
 from kernels.rope import rope_store_launch, rope_store_reference
@@ -39,6 +39,26 @@ from kernels.rope import rope_store_launch, rope_store_reference
 NAMES = {torch.int8: "int8", torch.float8_e4m3fn: "e4m3"}
 FP8_CHIPS = ("sm_90", "sm_100")
 """Of the gate's chips, those that convert e4m3."""
+
+
+@attrs.frozen(eq=False)
+class Codes:
+    """One layer's cache of eight bits, as a model hands it to `store` and `attend`."""
+
+    codes: Tensor
+    """[blocks, 2, kv_heads, block, d] int8 or e4m3"""
+    steps: Tensor
+    """[blocks, 2, kv_heads, block] fp32"""
+
+
+def store(qkv: Tensor, cos: Tensor, sin: Tensor, pages: Codes, page: Tensor, slot: Tensor) -> Tensor:
+    """As `rope.rope_store_triton`, into codes."""
+    return rope_store_narrow_triton(qkv, cos, sin, pages.codes, pages.steps, page, slot)
+
+
+def attend(q: Tensor, pages: Codes, work: Work, scale: float) -> Tensor:
+    """As `attention_triton.attend_triton`, over codes."""
+    return attend_triton(q, pages.codes, work, scale, scales=pages.steps)
 
 
 def narrow(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

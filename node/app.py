@@ -208,6 +208,7 @@ class Node:
             "worker": self.me.name,
             "device": config.device,
             "dtype": config.dtype,
+            "kv-dtype": config.kv_dtype,
             "threads": config.threads,
             "kv-bytes": config.kv_bytes,
             "step-tokens": config.prefill_chunk_tokens,

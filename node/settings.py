@@ -195,9 +195,15 @@ class Config:
     )
     dtype: str = choice(
         "auto", "engine",
-        "Number format of weights and KV; `auto` is bf16 where the device computes in it, `int8` holds bytes as "
-        "weights, half the memory and twice the speed.",
+        "Number format of weights, and of KV unless `kv_dtype` says otherwise; `auto` is bf16 where the device "
+        "computes in it, `int8` holds bytes as weights, half the memory and twice the speed.",
         "auto", "bf16", "int8", "fp32"
+    )
+    kv_dtype: str = choice(
+        "auto", "engine",
+        "Number format of keys and values on a GPU; `auto` is what the model computes in, `int8` and `fp8` take "
+        "about half its memory.",
+        "auto", "bf16", "int8", "fp8"
     )
     threads: int = row(
         values.threads, "auto", "engine",

@@ -58,6 +58,11 @@ def work_bytes(shape: Shape, dtype: torch.dtype, step_tokens: int, batch: int) -
     return step_tokens * widest * dtype.itemsize + logits + partials
 
 
+def step_bytes(shape: Shape, block_tokens: int) -> int:
+    """Bytes beside one block of codes: an fp32 step for each key and value of each kv head."""
+    return shape.layers * 2 * shape.kv_heads * block_tokens * 4
+
+
 def blocks_that_fit(
     need: Need, block: int, free: int, kv_blocks: int | None = None, kv_bytes: int | None = None
 ) -> int:

@@ -29,10 +29,11 @@ from kernels.attention import Span
 from kernels.device import DeviceKernels, select_device
 from kernels.likeliest import sample_triton
 from kernels.linear_int4 import SHARED
+from kernels.narrow_cache import Codes
 from node.engine.config_hf import ModelError, Shape, read_config, shape_of
 from node.engine.cuda_graphs import CudaRecorder
 from node.engine.device_inputs import UNKNOWN, Inputs
-from node.engine.device_memory import Need, blocks_that_fit, weight_bytes, work_bytes
+from node.engine.device_memory import Need, blocks_that_fit, step_bytes, weight_bytes, work_bytes
 from node.engine.device_sampler import Chosen, choose, controls_of, fetch, on_host, plain
 from node.engine.graphs import BATCHES, GRAPH_BYTES, Graphs, Recorder, Size, size_of
 from node.engine.keep import digest_of
@@ -57,6 +58,10 @@ FORMS = {
     "int4": (torch.bfloat16, "int4"),
 }
 """Name of a dtype -> dtype of activations and cache, and form of the linears' weights."""
+CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
+"""Name of a cache of eight bits -> dtype of its codes. `auto` and `bf16` hold what the activations are."""
+FP8_CAPABILITY_MIN = (8, 9)
+"""Ada: the first chips that convert e4m3."""
 
 
 class Checkpoint(Protocol):
@@ -90,6 +95,8 @@ class DeviceOptions:
 
     dtype: str = "auto"
     """A key of `FORMS`, or `auto`: fp32 if the weights are, else bf16."""
+    kv_dtype: str = "auto"
+    """`auto`, `bf16` or a key of `CODES`: what keys and values are held in."""
     block_tokens: int = BLOCK_TOKENS
     kv_blocks: int | None = None
     kv_bytes: int | None = None
@@ -152,14 +159,14 @@ class DeviceRunner:
         """
         name = _form(options.dtype, shape)
         dtype, form = FORMS[name]
-        blocks = _preflight(shape, dtype, form, device, options)
+        codes = _codes(options.kv_dtype, name, device)
+        blocks = _preflight(shape, dtype, form, codes, device, options)
         if device.type == "cuda":
             device = torch.device("cuda", device.index or 0)
             torch.cuda.set_device(device)
             recorder = recorder or CudaRecorder(device)
-        kernels = select_device(
-            device, dtype, shape.heads, shape.kv_heads, shape.head_width, options.block_tokens, form
-        )
+        sizes = (shape.heads, shape.kv_heads, shape.head_width, options.block_tokens)
+        kernels = select_device(device, dtype, *sizes, form, codes)
         self.shape, self.digest, self.progress = shape, digest, progress
         self.blocks, self.block_tokens = blocks, options.block_tokens
         self.context_max = min(shape.context_max, blocks * options.block_tokens)
@@ -179,8 +186,12 @@ class DeviceRunner:
         """The cache and the fixed buffers. A block more than there are is where rows that fill up write."""
         shape, batch, device = self.shape, max(self._batches), self._device
         size = (self.blocks + 1, shape.layers, 2, shape.kv_heads, self.block_tokens, shape.head_width)
-        self._cache = torch.empty(size, dtype=dtype, device=device)
+        codes = self._kernels.kv
+        self._cache = torch.empty(size, dtype=codes or dtype, device=device)
+        self._steps = torch.empty(size[:-1] if codes else 0, device=device)
         self._pages = tuple(self._cache[:, layer] for layer in range(shape.layers))
+        if codes:
+            self._pages = tuple(Codes(page, self._steps[:, i]) for i, page in enumerate(self._pages))
         pages = -(-self.context_max // self.block_tokens) + 1
         chunks = -(-self.blocks * self.block_tokens // attention_triton.CHUNK) + 2 * batch
         items = 1 << (chunks - 1).bit_length()
@@ -332,8 +343,31 @@ def _form(name: str, shape: Shape) -> str:
     return name
 
 
+def _codes(name: str, dtype: str, device: torch.device) -> torch.dtype | None:
+    """The dtype of the cache's codes; None if it holds what the activations are."""
+    if name == "auto" or (name == "bf16" and FORMS[dtype][0] is torch.bfloat16):
+        return None
+    if name not in CODES:
+        raise ModelError(
+            f"kv_dtype `{name}` is not supported with dtype `{dtype}`",
+            f"choose `auto` or one of {', '.join(CODES)}",
+        )
+    if name == "fp8" and device.type == "cuda" and not _converts_e4m3(device):
+        raise ModelError("kv_dtype `fp8` needs a GPU that converts e4m3", "choose `int8` or `auto`")
+    return CODES[name]
+
+
+def _converts_e4m3(device: torch.device) -> bool:
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= FP8_CAPABILITY_MIN
+
+
 def _preflight(
-    shape: Shape, dtype: torch.dtype, form: str, device: torch.device, options: DeviceOptions
+    shape: Shape,
+    dtype: torch.dtype,
+    form: str,
+    codes: torch.dtype | None,
+    device: torch.device,
+    options: DeviceOptions,
 ) -> int:
     """Number of blocks, or `ModelError` with the figures."""
     cuda = device.type == "cuda"
@@ -344,7 +378,8 @@ def _preflight(
         work_bytes(shape, dtype, options.step_tokens, batch),
         options.graph_bytes if cuda else 0,
     )
-    block = block_bytes(shape, dtype, options.block_tokens)
+    block = block_bytes(shape, codes or dtype, options.block_tokens)
+    block += step_bytes(shape, options.block_tokens) if codes else 0
     return blocks_that_fit(need, block, free, options.kv_blocks, options.kv_bytes)
 
 

@@ -51,18 +51,25 @@ def open_runner(
     progress: Callable[[int], None] | None = None,
     loading: Callable[[str, int, int], None] | None = None,
     keep: Path | None = None,
+    kv_dtype: str = "auto",
 ) -> tuple[Runner | DeviceRunner, Choice]:
     """Load a model on the device that was asked for; return its runner, and how the device was chosen.
 
-    Arguments as `Runner`'s; what is None is the device's own default. `ModelError` if it cannot be run.
+    Arguments as `Runner`'s; what is None is the device's own default. kv_dtype: `auto`, or on a GPU `bf16`,
+    `int8` or `fp8`. `ModelError` if it cannot be run.
     """
     choice = choose_device(device)
     common = {"dtype": dtype, "block_tokens": block_tokens, "kv_bytes": kv_bytes}
     if choice.device == "cpu":
+        if kv_dtype != "auto":
+            raise ModelError(
+                f"kv_dtype `{kv_dtype}` is for GPUs: the CPU holds keys and values in what it computes in",
+                "leave it at `auto`" + (f" (no GPU is used: {choice.objection})" if choice.objection else ""),
+            )
         given = {
             name: value for name, value in (common | {"threads": threads, "keep": keep}).items() if value
         }
         return Runner(directory, "cpu", progress=progress, loading=loading, **given), choice
     given = {name: value for name, value in (common | {"step_tokens": step_tokens}).items() if value}
-    options = DeviceOptions(**given)
+    options = DeviceOptions(kv_dtype=kv_dtype, **given)
     return open_device_runner(directory, choice.device, options, progress, loading, keep), choice

@@ -113,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     add("--worker", default="", help="label of the node, as ACCEPT gives it")
     add("--device", default="auto", help="auto, cpu or cuda:N")
     add("--dtype", default="auto", choices=("auto", "bf16", "int8", "fp32"))
+    add("--kv-dtype", default="auto", choices=("auto", "bf16", "int8", "fp8"))
     add("--cache-dir", type=Path, default=None, help="folder for what makes the next start faster")
     add("--threads", type=int, default=0, help="threads of a step; 0 is every core that the process may use")
     add("--kv-bytes", type=int, default=0, help="memory for keys and values; 0 lets the runner choose")
@@ -191,6 +192,7 @@ def load(options: argparse.Namespace, clock: Stopwatch) -> tuple[Any, Text, Gram
         step_tokens=options.step_tokens,
         progress=progress_counter(options.progress_fd),
         keep=options.cache_dir,
+        kv_dtype=options.kv_dtype,
     )
     if choice.objection and any(Path(path).exists() for path in GPU_FILES):
         sys.stderr.write(f"engine of `{options.model}`: computes on the CPU: {choice.objection}\n")

@@ -49,9 +49,10 @@ class ReplayOnly:
 
 
 def runner(directory: str, dtype: str) -> DeviceRunner:
-    """A runner per model and dtype, kept for the life of the process."""
+    """A runner per model and dtype, kept for the life of the process. dtype: `bf16/int8` for codes of int8."""
     if (directory, dtype) not in _runners:
-        options = DeviceOptions(dtype, BLOCK, kv_blocks=BLOCKS, step_tokens=128, batches=BATCHES)
+        name, _, kv = dtype.partition("/")
+        options = DeviceOptions(name, kv or "auto", BLOCK, kv_blocks=BLOCKS, step_tokens=128, batches=BATCHES)
         made = open_device_runner(Path(directory), DEVICE, options)
         if DEVICE == "cpu":
             made.graphs = Graphs(ReplayOnly())
@@ -144,8 +145,10 @@ def unread_of_nobody(directory: str, dtype: str) -> str:
 
 
 def poison(directory: str, dtype: str) -> None:
-    """Fill the whole cache with NaN, as an earlier tenant might have left it."""
-    runner(directory, dtype)._cache.fill_(torch.nan)
+    """Fill the whole cache with NaN, as an earlier tenant might have left it; int8's steps, and largest codes."""
+    one = runner(directory, dtype)
+    one._steps.fill_(torch.nan)
+    one._cache.fill_(torch.nan if one._cache.dtype.is_floating_point else 127)
 
 
 def damaged(directory: str, dtype: str) -> str:
@@ -161,7 +164,7 @@ def damaged(directory: str, dtype: str) -> str:
 
 def leaky(directory: str) -> bool:
     """Whether a runner whose activation sees its batch calls itself exact."""
-    options = DeviceOptions("fp32", BLOCK, kv_blocks=8, step_tokens=64, batches=BATCHES)
+    options = DeviceOptions("fp32", block_tokens=BLOCK, kv_blocks=8, step_tokens=64, batches=BATCHES)
     honest = DeviceRunner._decode_body
 
     def spoiled(self: DeviceRunner, size: object) -> None:

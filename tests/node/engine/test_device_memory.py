@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from kernels.device import objection
 from node.engine.config_hf import ModelError, shape_of
-from node.engine.device_memory import SHARE, Need, blocks_that_fit, weight_bytes, work_bytes
-from node.engine.device_runner import DeviceOptions, open_device_runner
+from node.engine.device_memory import SHARE, Need, blocks_that_fit, step_bytes, weight_bytes, work_bytes
+from node.engine.device_runner import DeviceOptions, _codes, open_device_runner
 from node.engine.open_runner import Choice, choose_device, open_runner
+from node.engine.runner import block_bytes
 from tests.node.engine.tiny import LLAMA, tensors_of, write
 
 SHAPE = shape_of(LLAMA)
@@ -81,6 +82,37 @@ def test_without_a_gpu_the_cpu_serves_and_it_is_known_why(tmp_path: Path):
     runner, choice = open_runner(write(tmp_path, LLAMA), threads=1, block_tokens=32, kv_bytes=1 << 22)
     assert choice == Choice("cpu", objection())
     assert runner.block_tokens == 32
+
+
+@pytest.mark.parametrize("kv_dtype", ["bf16", "int8", "fp8"])
+def test_the_cpu_refuses_another_format_of_keys_and_values_with_the_reason(tmp_path: Path, kv_dtype: str):
+    with pytest.raises(ModelError, match=f"kv_dtype `{kv_dtype}` is for GPUs.*\nhint: leave it at `auto`"):
+        open_runner(write(tmp_path, LLAMA), "cpu", kv_dtype=kv_dtype)
+
+
+@pytest.mark.parametrize(("dtype", "kv_dtype"), [("fp32", "bf16"), ("bf16", "int4")])
+def test_a_format_of_keys_and_values_that_cannot_be_had_is_refused(tmp_path: Path, dtype: str, kv_dtype: str):
+    with pytest.raises(ModelError, match=f"kv_dtype `{kv_dtype}` is not supported with dtype `{dtype}`"):
+        open_device_runner(write(tmp_path, LLAMA), "cpu", DeviceOptions(dtype, kv_dtype))
+
+
+def test_fp8_needs_a_chip_that_converts_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.version, "hip", None)
+    for capability, fits in (((8, 0), False), ((8, 9), True), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device, c=capability: c)
+        if fits:
+            assert _codes("fp8", "bf16", torch.device("cuda")) is torch.float8_e4m3fn
+        else:
+            with pytest.raises(ModelError, match="converts e4m3"):
+                _codes("fp8", "bf16", torch.device("cuda"))
+
+
+def test_codes_take_a_byte_each_and_a_step_per_head():
+    shape = shape_of(LLAMA)
+    narrow = block_bytes(shape, torch.int8, 16) + step_bytes(shape, 16)
+    runs = 2 * shape.layers * shape.kv_heads * 16
+    assert narrow == runs * (shape.head_width + 4)
+    assert block_bytes(shape, torch.bfloat16, 16) == runs * shape.head_width * 2
 
 
 @pytest.mark.parametrize(

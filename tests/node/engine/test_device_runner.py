@@ -33,7 +33,7 @@ pytestmark = [
 
 DRAWN = Sampling(seed=77, temperature=0.9)
 FILTERED = Sampling(seed=77, temperature=0.9, top_p=0.9, frequency_penalty=0.3, logprobs=1)
-PROMPT = [index * 37 % 320 for index in range(37)]
+PROMPT = [index * 37 % 320 for index in range(34)]
 COUNT = 4
 MODELS = {"llama": LLAMA, "qwen2": QWEN2, "qwen3": QWEN3}
 Interpreter = Callable[..., object]
@@ -104,21 +104,23 @@ def test_it_says_what_it_is(interpreter: Interpreter, llama: str, cpu: Callable[
     assert (here["device"], here["dtype"], here["blocks"]) == ("cpu", "fp32", child.BLOCKS)
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8", "bf16/int8", "bf16/fp8"])
 def test_a_text_is_the_same_alone_in_company_and_in_chunks(interpreter: Interpreter, llama: str, dtype: str):
     def say(**company: int) -> object:
         return interpreter(child.said, llama, dtype, PROMPT, COUNT, DRAWN, **company)
 
     alone = say()
     assert say(strangers=3) == alone  # more rows than any recorded step has
+    if dtype.startswith("bf16"):
+        assert say(chunk=17, strangers=1, first_block=32) == alone
     if dtype == "bf16":
         assert say(strangers=2) == alone
-        assert say(chunk=17, strangers=1, first_block=32) == alone
 
 
-def test_it_goes_on_where_another_stopped(interpreter: Interpreter, llama: str):
-    whole = interpreter(child.said, llama, "bf16", PROMPT, COUNT, DRAWN)
-    rest = interpreter(child.said, llama, "bf16", PROMPT, COUNT - 2, DRAWN, whole[:2], first_block=32)
+@pytest.mark.parametrize("dtype", ["bf16", "bf16/int8", "bf16/fp8"])
+def test_it_goes_on_where_another_stopped(interpreter: Interpreter, llama: str, dtype: str):
+    whole = interpreter(child.said, llama, dtype, PROMPT, COUNT, DRAWN)
+    rest = interpreter(child.said, llama, dtype, PROMPT, COUNT - 2, DRAWN, whole[:2], first_block=32)
     assert rest == whole[2:]
 
 
@@ -147,10 +149,39 @@ def test_steps_of_decode_are_replayed(interpreter: Interpreter, llama: str):
     assert later == (plain, recorded, replays + 4)  # the first of five tokens comes from prefill
 
 
-def test_an_earlier_tenants_nan_is_not_read(interpreter: Interpreter, llama: str):
-    expected = interpreter(child.said, llama, "bf16", PROMPT, COUNT, DRAWN)
-    interpreter(child.poison, llama, "bf16")
-    assert interpreter(child.said, llama, "bf16", PROMPT, COUNT, DRAWN, strangers=2) == expected
+@pytest.mark.parametrize("dtype", ["bf16", "bf16/int8"])
+def test_an_earlier_tenants_nan_is_not_read(interpreter: Interpreter, llama: str, dtype: str):
+    expected = interpreter(child.said, llama, dtype, PROMPT, COUNT, DRAWN)
+    interpreter(child.poison, llama, dtype)
+    assert interpreter(child.said, llama, dtype, PROMPT, COUNT, DRAWN, strangers=1) == expected
+
+
+def test_codes_stay_near_a_cache_that_is_not_narrow(interpreter: Interpreter, llama: str):
+    """Bounds are twice what was seen, and a cache that is secretly wide would be below the least."""
+    expected = interpreter(child.logits, llama, "bf16", PROMPT)
+    for kv, most in (("int8", 0.053), ("fp8", 0.19)):
+        got = interpreter(child.logits, llama, f"bf16/{kv}", PROMPT)
+        assert 1e-4 < np.abs(got - expected).max() / np.abs(expected).max() <= most
+    names = ("bf16", "bf16/int8", "bf16/fp8")
+    about = [interpreter(child.about, llama, name) for name in names]
+    assert all(one["exact"] for one in about)
+    assert len({one["policy"] for one in about}) == 3
+
+
+@pytest.mark.parametrize("kv", ["int8", "fp8"])
+def test_a_request_moves_between_caches_of_codes_and_the_cpu_without_a_gap(
+    interpreter: Interpreter, ember: str, kv: str
+):
+    """Between two of the same codes the text is the undisturbed one; the CPU's has no codes, and may differ."""
+    whole = interpreter(child.leg, ember, f"bf16/{kv}", (), moves.COUNT)
+    first = interpreter(child.leg, ember, f"bf16/{kv}", (), 3)
+    rest = interpreter(child.leg, ember, f"bf16/{kv}", first.ids, moves.COUNT)
+    moves.check([first, rest])
+    assert (first.ids + rest.ids, first.text + rest.text) == (whole.ids, whole.text)
+    cpu = Runner(ember, device="cpu", dtype="fp32", threads=1, kv_blocks=8)
+    between = moves.serve(cpu, first.ids, 3)
+    last = interpreter(child.leg, ember, f"bf16/{kv}", first.ids + between.ids, moves.COUNT)
+    moves.check([first, between, last])
 
 
 def test_a_damaged_sequence_is_named(interpreter: Interpreter, llama: str):
@@ -171,7 +202,9 @@ def test_a_request_moves_between_cpu_and_triton_without_a_gap(
     legs, ids = [], ()
     for name, count in zip(order.split("-"), (3, 3, moves.COUNT), strict=True):
         legs.append(
-            moves.serve(cpu, ids, count) if name == "cpu" else interpreter(child.leg, ember, "fp32", ids, count)
+            moves.serve(cpu, ids, count)
+            if name == "cpu"
+            else interpreter(child.leg, ember, "fp32", ids, count)
         )
         ids += legs[-1].ids
     moves.check(legs)
