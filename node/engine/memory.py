@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from kernels import Kernels
 from node.engine.config_hf import Shape
 from node.engine.weights import Weights
 
@@ -36,19 +37,30 @@ def _number(path: Path) -> int | None:
         return None
 
 
-def weights_bytes(shape: Shape, weights: Weights, dtype: torch.dtype, held: str) -> int:
-    """Bytes that a model's weights take at the height of loading, beside the mapped files.
+def weights_bytes(shape: Shape, weights: Weights, chosen: Kernels) -> int:
+    """Bytes that a model's weights take at the height of loading, the pages of mapped files that stay in use included.
 
-    The packed copies (one byte and a 2,000th for scales under `int8`, else the dtype's; a tied head is packed
-    beside the embedding table), the table itself, and the two largest tensors in conversion. Files that have
-    the dtype already are mapped: their pages are the kernel's to take back, so only what is converted counts.
+    The packed copies (one byte and a hundredth for scales under `int8`, else the dtype's; a tied head is packed
+    beside the embedding table) and the table itself, which is mapped if the file has the dtype. What is joined or
+    converted on the way stands in memory twice, and leaves gaps in the heap: an eighth of the packed copies was
+    seen. Loads of 125 million parameters peaked between 80 and 100 % of this (tests/node/engine/test_memory.py).
     """
     sizes = {name: _elements(entry.shape) for name, entry in weights.entries.items()}
     table = sizes["model.embed_tokens.weight"]
     linears = sum(size for name, size in sizes.items() if len(weights.entries[name].shape) > 1)
     linears -= 0 if shape.tied else table
-    each = 1.01 if held == "int8" else dtype.itemsize
-    return int(linears * each) + (table + 2 * max(sizes.values())) * dtype.itemsize
+    packed = int(linears * (1.01 if chosen.weights == "int8" else chosen.dtype.itemsize))
+    converted = any(STORED[entry.dtype] is not chosen.dtype for entry in weights.entries.values())
+    passing = 0
+    if converted or not chosen.joins:
+        widest = max(*sizes.values(), 2 * shape.feed_forward * shape.width)
+        each = 8 if chosen.weights == "int8" else 0  # quantised in fp32
+        passing = widest * (2 * chosen.dtype.itemsize + each) + packed // 8
+    return packed + table * chosen.dtype.itemsize + passing
+
+
+STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Dtypes as files name them."""
 
 
 def _elements(shape: tuple[int, ...]) -> int:

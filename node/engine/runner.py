@@ -230,7 +230,7 @@ def _preflight(
             f"the cache of {budget:,} bytes is smaller than one block of {block:,}",
             f"give it at least {block:,} bytes",
         )
-    need = weights_bytes(shape, weights, chosen.dtype, chosen.weights) + blocks * block
+    need = weights_bytes(shape, weights, chosen) + blocks * block
     if need > have:
         raise ModelError(
             f"the model needs {need:,} bytes ({blocks:,} blocks of cache take {blocks * block:,}), {have:,} are free",
