@@ -14,19 +14,20 @@ from collections.abc import Callable
 
 import attrs
 
+from mesh import wire
 from mesh.attempt import Attempt
-from mesh.effects import Effect, LinkId, SendFrame
+from mesh.effects import LOCAL, Effect, LinkId, SendFrame
 from mesh.errors import DecodeError
 from mesh.facts import Fact
 from mesh.frames import Cancel, Frame, Kind, Reject
 
 Output = Effect | Fact
 
-TICKETS_MAX = 4096
+TICKETS_MAX = 16_384
 """Most attempts that a node holds at once; a further one is refused as busy."""
 
-Place = Callable[[Attempt], str | None]
-"""Chooses the replica for an attempt; None if no engine here holds its model."""
+Place = Callable[[str], str | None]
+"""Chooses the replica for an attempt on a model, by its name; None if no engine here holds its model."""
 
 
 @attrs.frozen
@@ -69,13 +70,13 @@ class Relay:
         raise DecodeError(f"an entry sent a frame of type {frame.kind}")
 
     def _open(self, port: LinkId, node: str, frame: Frame) -> list[Output | SendEngine]:
-        attempt = Attempt.read(frame)
+        model = wire.first(frame.body) if port == LOCAL else Attempt.read(frame).model
         outputs = self._supersede(port, frame)
         if len(self.tickets) >= TICKETS_MAX:
             return [*outputs, _answer(port, node, frame, Reject("busy", f"{TICKETS_MAX} attempts are held"))]
-        replica = self.place(attempt)
+        replica = self.place(model)
         if replica is None:
-            reject = Reject("no_engine", f"no engine here serves `{attempt.model}`")
+            reject = Reject("no_engine", f"no engine here serves `{model}`")
             return [*outputs, _answer(port, node, frame, reject)]
         ticket = self._issue(port, node, frame, replica)
         return [*outputs, SendEngine(replica, _under(ticket.number, frame))]

@@ -162,6 +162,14 @@ def unpack(cls: type[Record], data: bytes) -> Record:
     return from_array(cls, _plain(data))
 
 
+def first(data: bytes) -> Any:
+    """Return the first field of a record that this process has encoded itself; nothing else is looked at."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+    unpacker.feed(data)
+    unpacker.read_array_header()
+    return unpacker.unpack()
+
+
 def _plain(data: bytes) -> Any:
     try:
         return msgpack.unpackb(

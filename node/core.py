@@ -445,8 +445,8 @@ class NodeCore:
         answers = [answer for frame in frames for answer in self.relay.answer(frame)]
         return [*answers, *outputs]
 
-    def _place(self, request: Attempt) -> str | None:
-        serving = self.engines.serving(request.model)
+    def _place(self, model: str) -> str | None:
+        serving = self.engines.serving(model)
         return min(serving, key=_held_tokens).name if serving else None
 
     def _is_in_use(self, link: LinkId, node: str) -> bool:

@@ -176,6 +176,9 @@ def split_target(head: Head) -> tuple[str, str]:
     target = head.target.decode("latin-1")
     absolute = ABSOLUTE.match(target)
     if absolute:
+        host = head.headers.get(b"host", b"").decode("latin-1")
+        if host and host.lower() != absolute[1].lower():
+            raise malformed("the target names another host than the `host` header")
         target = target[absolute.end() :] or "/"
     if target == "*" and head.method == "OPTIONS":
         return "*", ""

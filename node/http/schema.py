@@ -211,13 +211,22 @@ SAME = tuple(name for name in FIELDS if name in attrs.fields_dict(Parameters) an
 """Parameters that carry the name and the value of their field."""
 
 
+ROWS = {
+    api: {name: row for name, row in FIELDS.items() if getattr(row, api)} for api in ("chat", "completions")
+}
+"""The rows that each of the two requests has."""
+
+DEFAULTS = {api: {name: row.default for name, row in rows.items()} for api, rows in ROWS.items()}
+"""What each row stands for in a request that does not name it. Nothing in here is ever changed."""
+
+
 def read_fields(document: dict[str, Any], api: str) -> dict[str, Any]:
     """Read every field by its row; absent ones take their default. Raises RequestError."""
-    rows = {name: row for name, row in FIELDS.items() if getattr(row, api)}
+    rows = ROWS[api]
     for name, value in document.items():
         if name not in rows:
             check_unbuilt(name, value, api, rows)
-    values = {name: row.default for name, row in rows.items()}
+    values = DEFAULTS[api].copy()
     values["ignored"] = tuple(name[:80] for name in document if name not in FIELDS and name not in UNBUILT)
     for name, row in rows.items():
         if document.get(name) is not None:

@@ -11,7 +11,7 @@ ATTEMPT = Attempt("m", (Segment("text", "hi"),), Parameters(), 7)
 
 
 def relay() -> Relay:
-    return Relay(lambda attempt: "engine" if attempt.model == "m" else None)
+    return Relay(lambda model: "engine" if model == "m" else None)
 
 
 def opened(relay: Relay, port: int, flight: int, attempt: int = 1) -> int:

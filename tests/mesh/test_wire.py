@@ -117,3 +117,8 @@ def test_deep_nesting_is_refused() -> None:
 def test_a_value_of_a_thousand_levels_is_an_error_like_any_other():
     with pytest.raises(DecodeError):
         wire.unpack(Leaf, b"\x91" * 1000 + b"\x90")
+
+
+@given(TREES)
+def test_the_first_field_can_be_read_alone(tree: Tree) -> None:
+    assert wire.first(wire.pack(tree)) == tree.count
