@@ -14,7 +14,9 @@ from sim.configuration import ConfigurationError
 from sim.scenario import Scenario
 from sim.scenario import run as simulate
 from sim.scenario_file import load
+from tests.lab import experiment
 from tests.lab.feasible import DONE, REFUSED, InfeasibleError
+from tests.lab.page import page
 from tests.lab.run import run
 
 SCENARIOS = Path(__file__).parent / "scenarios"
@@ -32,7 +34,7 @@ def main(words: list[str]) -> int:
     """Run what was asked; 0 if every oracle held, 1 if one did not, 2 if it could not be run."""
     asked = _arguments(words)
     try:
-        return _list() if asked.what == "list" else _run(asked)
+        return {"list": _list, "run": _run, "experiment": _experiment}[asked.what](asked)
     except (ConfigurationError, InfeasibleError, FleetError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -45,10 +47,22 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     one = what.add_parser("run", help="run a scenario")
     one.add_argument("scenario", help="a scenario file, or the name of one here")
     one.add_argument("--in", dest="where", choices=("processes", "simulator"), default="processes")
+    one.add_argument(
+        "--html", type=Path, metavar="PAGE", help="draw the run of real processes into this file"
+    )
+    many = what.add_parser("experiment", help="800 requests and a fault, some times over")
+    many.add_argument("fault", choices=tuple(experiment.FAULTS))
+    many.add_argument("--runs", type=int, default=1, help="how often (default 1)")
+    many.add_argument(
+        "--requests", type=int, default=experiment.REQUESTS, help="of each client (default 100)"
+    )
+    many.add_argument(
+        "--fault-at", type=float, default=30.0, metavar="S", help="when it strikes (default 30)"
+    )
     return parser.parse_args(words)
 
 
-def _list() -> int:
+def _list(_asked: argparse.Namespace) -> int:
     print("scenarios:", " ".join(sorted(path.stem for path in SCENARIOS.glob("*.toml"))))
     print("faults for real:", " ".join(sorted(DONE)))
     for kind, why in sorted(REFUSED.items()):
@@ -65,7 +79,20 @@ def _run(asked: argparse.Namespace) -> int:
         return 1 if result.violation else 0
     outcome = run(scenario)
     print(outcome.line())
+    if asked.html:
+        asked.html.write_text(page(outcome))
     return 1 if outcome.violation else 0
+
+
+def _experiment(asked: argparse.Namespace) -> int:
+    bad = 0
+    for number in range(asked.runs):
+        planned = experiment.scenario(asked.fault, asked.requests, asked.fault_at)
+        outcome = run(planned, experiment.CLIENTS)
+        felt = experiment.felt(outcome)
+        bad += outcome.violation is not None or felt.failed > 0
+        print(f"run {number + 1}: {felt} {outcome.violation or 'every oracle held'}", flush=True)
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

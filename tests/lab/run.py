@@ -66,14 +66,18 @@ class Outcome:
         )
 
 
-def run(scenario: Scenario) -> Outcome:
-    """Run a scenario with real processes. Raises InfeasibleError before anything is started, and FleetError."""
+def run(scenario: Scenario, lanes: int = 0) -> Outcome:
+    """Run a scenario with real processes. Raises InfeasibleError before anything is started, and FleetError.
+
+    With `lanes` the requests are shared out in their order to so many clients, each of which asks one after
+    another; without, each request has a client of its own.
+    """
     require(scenario)
     with tempfile.TemporaryDirectory(prefix="inferno-lab-") as directory:
-        return trio.run(_run, scenario, Path(directory))
+        return trio.run(_run, scenario, Path(directory), lanes)
 
 
-async def _run(scenario: Scenario, directory: Path) -> Outcome:
+async def _run(scenario: Scenario, directory: Path, lanes: int) -> Outcome:
     stage = Stage(scenario, directory)
     samples: list[Sample] = []
     try:
@@ -81,7 +85,7 @@ async def _run(scenario: Scenario, directory: Path) -> Outcome:
             _begin_tasks(stage, nursery)
             stage.start_all()
             await _whole(stage)
-            outcome = await _disturbed(stage, samples, nursery)
+            outcome = await _disturbed(stage, samples, nursery, lanes)
             nursery.cancel_scope.cancel()
     finally:
         stage.end()
@@ -117,14 +121,15 @@ async def _loadless(stage: Stage) -> str:
     return ""
 
 
-async def _disturbed(stage: Stage, samples: list[Sample], nursery: trio.Nursery) -> Outcome:
+async def _disturbed(stage: Stage, samples: list[Sample], nursery: trio.Nursery, lanes: int) -> Outcome:
     before = baselines(stage)
     stage.begin()
     limiter = trio.CapacityLimiter(CLIENTS_MAX)
-    for request in stage.scenario.requests:
-        client = LabClient(request, stage[request.entry], lambda: stage.time)
-        stage.clients.append(client)
-        nursery.start_soon(_serve, stage, client, limiter)
+    requests = stage.scenario.requests
+    stage.clients += [LabClient(each, stage[each.entry], lambda: stage.time) for each in requests]
+    size = -(-len(requests) // lanes) if lanes else 1
+    for first in range(0, len(requests), size):
+        nursery.start_soon(_serve, stage, stage.clients[first : first + size], limiter)
     plan(stage, stage.scenario.strikes)
     async with trio.open_nursery() as watching:
         watching.start_soon(watch, stage, samples)
@@ -144,6 +149,7 @@ async def _disturbed(stage: Stage, samples: list[Sample], nursery: trio.Nursery)
     )
 
 
-async def _serve(stage: Stage, client: LabClient, limiter: trio.CapacityLimiter) -> None:
-    await trio.sleep(max(0.0, client.request.at - stage.time))
-    await trio.to_thread.run_sync(client.run, abandon_on_cancel=True, limiter=limiter)
+async def _serve(stage: Stage, clients: list[LabClient], limiter: trio.CapacityLimiter) -> None:
+    for client in clients:
+        await trio.sleep(max(0.0, client.request.at - stage.time))
+        await trio.to_thread.run_sync(client.run, abandon_on_cancel=True, limiter=limiter)

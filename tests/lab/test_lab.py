@@ -4,6 +4,7 @@ import pytest
 
 from sim.scenario import run as simulate
 from tests.lab.__main__ import SCENARIOS, named
+from tests.lab.page import page
 from tests.lab.run import run
 
 NAMES = sorted(path.stem for path in SCENARIOS.glob("*.toml"))
@@ -21,5 +22,7 @@ def test_a_scenario_holds_in_virtual_time(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_file_holds_with_real_processes(name: str) -> None:
     outcome = run(named(name))
+    drawn = page(outcome)
+    assert "<script" not in drawn and drawn.count("<svg") == 5
     assert outcome.violation is None, outcome.line()
     assert outcome.clients and not outcome.outcomes.get("unserved")
