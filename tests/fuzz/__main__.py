@@ -99,6 +99,7 @@ def campaign(kind: str, first: int, seconds: float) -> list[tuple[str, int, str]
 
 def child(kind: str, first: int, seconds: float) -> int:
     """Try seed after seed; each is named before it is tried, and judged after."""
+    warm(kind)
     until, seed = time.monotonic() + seconds, first
     while time.monotonic() < until:
         sys.stdout.write(f"{seed}")
