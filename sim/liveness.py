@@ -110,10 +110,11 @@ def _waiting(client: "Client") -> str:
 def leftovers(world: "World") -> str:
     """Say what is still held although nothing should be; empty if nothing is.
 
+    Ended flights wait for clients that might come back, for a minute.
     An engine that froze unnoticed, with nothing to do, keeps what it has until it is given work and killed.
     """
     for host in world.well:
-        if host.core.flights or host.core.relay.tickets:
+        if len(host.core.flights) != host.core.claims.waiting_flights or host.core.relay.tickets:
             return f"{host.name} holds flights {list(host.core.flights)}, tickets {list(host.core.relay.tickets)}"
         for engine in host.engines.values():
             if engine.core is not None and not engine.frozen and (held := engine.held):
@@ -186,7 +187,7 @@ def _allowed(client: "Client", crashed: tuple[str, ...]) -> tuple[str, ...]:
         allowed.append("cancelled")
     if request.timeout_s is not None:
         allowed.append("failed:deadline_exceeded")
-    if request.entry in crashed:
+    if request.entry in crashed or client.returns:
         allowed.append("entry_lost")
     return tuple(allowed)
 

@@ -56,7 +56,7 @@ def draw(seed: int, nodes: int | None = None, seconds: float = 12.0, keep_trace:
     end_s = BEGIN_S + seconds
     entries = names[: rng.randint(1, min(2, count - 1))]
     spared = entries if rng.random() < 0.7 else ()
-    requests = _requests(rng, entries, end_s)
+    requests = _resumable(seed, _requests(rng, entries, end_s))
     first = FAULTS[seed % len(FAULTS)]
     strikes = (*_strikes(rng, Scene(names, spared), end_s, first), *_edits(seed, end_s))
     down = tuple(name for name in names[1:] if name not in entries and rng.random() < 0.15)
@@ -89,6 +89,12 @@ def _requests(rng: random.Random, entries: tuple[str, ...], end_s: float) -> tup
         prompt = requests[poison].prompt + chr(POISON_ID)
         requests[poison] = attrs.evolve(requests[poison], prompt=prompt)
     return tuple(requests)
+
+
+def _resumable(seed: int, requests: tuple[Request, ...]) -> tuple[Request, ...]:
+    """Let half of the clients come back when their entry dies; drawn apart."""
+    rng = random_of(seed, "swarm returns")
+    return tuple(attrs.evolve(request, resumable=rng.random() < 0.5) for request in requests)
 
 
 def _edits(seed: int, end_s: float) -> tuple[Strike, ...]:

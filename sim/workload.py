@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from mesh import wire
 from mesh.attempt import Attempt, Parameters, Segment
+from mesh.claims import Claim
 from mesh.effects import Effect
-from mesh.flight import Flight, State
+from mesh.flight import Chunk, Flight, State
 from mesh.now import Now
 from node.core import NodeCore
 from node.engine.toy import expected_text
@@ -24,6 +26,13 @@ from sim.engine import POISON_ID
 if TYPE_CHECKING:
     from sim.host import Host
     from sim.world import World
+
+
+RETURN_S = 0.3
+"""How soon a client looks elsewhere."""
+
+PATIENCE_S = 3.0
+"""How long it waits there before it asks the next."""
 
 
 @attrs.frozen
@@ -41,6 +50,10 @@ class Request:
     read_s: float = 0.0
     """Time between two reads of a slow reader; 0 reads whenever there is something."""
     model: str = "toy"
+    resumable: bool = False
+    """Whether it comes back, anywhere, when its entry has died."""
+    leave_after_s: float | None = None
+    """When its connection breaks, if it is resumable, so that it goes elsewhere although its entry lives."""
 
     @property
     def is_poison(self) -> bool:
@@ -67,14 +80,27 @@ class Client:
     """When that pause ended."""
     first_at: float | None = None
     """When the first piece came."""
+    entry: str = attrs.field(init=False)
+    """Host that serves it now."""
+    returns: int = 0
+    """How many times it has looked for its request elsewhere."""
+    _claim: Claim | None = attrs.field(init=False, default=None)
+    """Its claim where it is served now; None while it is not."""
+    _lost: Claim | None = attrs.field(init=False, default=None)
+    """Its claim where it was served before."""
+    _stood: tuple[int, int] = attrs.field(init=False, default=(0, 0))
+    """Tokens and characters that it had when it last came back."""
     _expected: str = attrs.field(init=False)
     _chunks: int = attrs.field(init=False, default=0)
     _tokens: int = attrs.field(init=False, default=0)
     _heard_at: float = attrs.field(init=False, default=0.0)
+    _passed: int = attrs.field(init=False, default=0)
+    """Characters of the present log that have been gone through."""
     _reading: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         request = self.request
+        self.entry = request.entry
         self._expected = expected_text(request.prompt, request.seed, request.tokens)
         self.world.clients.append(self)
         self.flight = -len(self.world.clients)
@@ -83,7 +109,7 @@ class Client:
     @property
     def host(self) -> "Host":
         """The entry."""
-        return self.world.hosts[self.request.entry]
+        return self.world.hosts[self.entry]
 
     @property
     def label(self) -> str:
@@ -101,6 +127,8 @@ class Client:
         self.host.give(self._submit)
         if self.request.cancel_after_s is not None:
             self.world.at(self.world.time + self.request.cancel_after_s, self._cancel)
+        if self.request.leave_after_s is not None:
+            self.world.at(self.world.time + self.request.leave_after_s, self._break_off)
 
     def _submit(self, core: NodeCore, now: Now) -> list[Effect]:
         request = self.request
@@ -125,7 +153,7 @@ class Client:
         if self.outcome:
             return
         if self.host.core is None or self.flight not in self.host.readers:
-            self._end("entry_lost")
+            self._entry_lost()
         elif not self.request.read_s:
             self._read()
         elif not self._reading:
@@ -140,14 +168,24 @@ class Client:
         if flight is None:
             self._violate("the entry has forgotten the flight of a client that it serves")
             return
+        if self.request.resumable and not self._is_claimed(flight):
+            return
         for chunk in flight.log[self._chunks :]:
-            self._take(chunk.position, chunk.ids, chunk.text)
+            self._chunks += 1
+            self._take_rest(chunk)
         if flight.ended:
             self._finish(flight)
 
+    def _take_rest(self, chunk: Chunk) -> None:
+        """Take what of a chunk had not come when the client last came back."""
+        tokens = max(0, self._stood[0] - chunk.position)
+        characters = max(0, min(len(chunk.text), self._stood[1] - self._passed))
+        self._passed += len(chunk.text)
+        if tokens < len(chunk.ids) or characters < len(chunk.text):
+            self._take(chunk.position + tokens, chunk.ids[tokens:], chunk.text[characters:])
+
     def _take(self, position: int, ids: tuple[int, ...], text: str) -> None:
         start = len(self.text)
-        self._chunks += 1
         if position != self._tokens:
             self._violate(f"a piece begins at token {position}, {self._tokens} have come")
         if text != self._expected[start : start + len(text)]:
@@ -170,10 +208,104 @@ class Client:
         failure = flight.failure
         self._end(f"failed:{failure.code}" if failure else flight.state.value)
         self.host.readers.pop(self.flight, None)
-        self.host.give(lambda core, now: core.release(now, self.flight))
+        self.host.give(self._let_go)
+
+    def _let_go(self, core: NodeCore, now: Now) -> list[Effect]:
+        return core.release(now, self.flight) if self._claim is None else core.detach(now, self._claim)
+
+    # -- coming back ------------------------------------------------------------------------------
+
+    def _is_claimed(self, flight: Flight) -> bool:
+        """Whether the request is kept elsewhere, or nobody can, so that its tokens may be read."""
+        if self._claim is None and flight.started is not None:
+            self.host.give(self._make_claim)
+        if self._claim is None:
+            return flight.ended
+        assert self.host.core is not None
+        return self.host.core.custody.is_settled(self.flight)
+
+    def _make_claim(self, core: NodeCore, now: Now) -> list[Effect]:
+        flight = core.flights.get(self.flight)
+        if self._claim is not None or flight is None:
+            return []
+        self._claim = Claim(self.flight, (self.flight,), wire.pack(flight.request))
+        return core.claim(now, self._claim)
+
+    def _break_off(self) -> None:
+        """The connection breaks although the entry lives."""
+        claim, host = self._claim, self.host
+        if self.outcome or claim is None or host.core is None or host.readers.pop(self.flight, None) is None:
+            return
+        host.give(lambda core, now: core.detach(now, claim))
+        self._entry_lost()
+
+    def _entry_lost(self) -> None:
+        """Go elsewhere, if the request is kept by anybody who runs."""
+        if self._claim is None or not any(map(self._keeps, self.world.hosts.values())):
+            self._end("entry_lost")
+        else:
+            self.world.at(self.world.time + RETURN_S, self._return)
+
+    def _keeps(self, host: "Host") -> bool:
+        core = host.core
+        return core is not None and (
+            self.flight in core.claims.held or self.flight in core.custody.trustee.trusts
+        )
+
+    def _return(self) -> None:
+        """Ask the next of the hosts that run."""
+        running = [name for name, host in self.world.hosts.items() if host.core is not None]
+        self.returns += 1
+        turn = self.returns
+        self.entry = running[(self.request.seed + turn) % len(running)] if running else self.entry
+        self.world.at(self.world.time + PATIENCE_S, lambda: self._give_up(turn))
+        if self.host.core is not None:
+            self.host.readers[self.flight] = lambda: self._found(turn)
+            self.host.give(lambda core, now: self._seek(turn, core, now))
+
+    def _give_up(self, turn: int) -> None:
+        """Nobody has answered in time: try the next."""
+        if not self.outcome and turn == self.returns and self._claim is None:
+            self.host.readers.pop(self.flight, None)
+            self._claim = self._lost
+            self._entry_lost()
+
+    def _seek(self, turn: int, core: NodeCore, now: Now) -> list[Effect]:
+        if turn != self.returns:
+            return []
+        self._lost, self._claim = self._claim, None
+        claim, effects = core.attach(now, self.flight)
+        if claim is None:
+            return [*effects, *core.seek(now, self.flight)]
+        self._adopt(claim)
+        return effects
+
+    def _found(self, turn: int) -> None:
+        core = self.host.core
+        if core is not None and turn == self.returns and not core.custody.is_sought(self.flight):
+            self.host.give(lambda core, now: self._reopen(turn, core, now))
+
+    def _reopen(self, turn: int, core: NodeCore, now: Now) -> list[Effect]:
+        finding = core.custody.finding(self.flight)
+        if finding is None or turn != self.returns or self._claim is not None:
+            return []
+        attempt = wire.unpack(Attempt, finding.charter.note)
+        try:
+            claim, effects = core.reopen(now, self.flight, finding, [attempt])
+        except RequestError:
+            return []
+        self._adopt(claim)
+        return effects
+
+    def _adopt(self, claim: Claim) -> None:
+        self._claim, self._chunks, self._passed = claim, 0, 0
+        self._stood = (self._tokens, len(self.text))
+        self.host.readers[self.flight] = self._woken
+        self.world.reach("returned")
+        self.world.at(self.world.time, self._woken)
 
     def _violate(self, message: str) -> None:
-        self.world.fail("text_exact", f"{self.label} at {self.request.entry}: {message}")
+        self.world.fail("text_exact", f"{self.label} at {self.entry}: {message}")
 
     def _end(self, outcome: str) -> None:
         self.outcome, self.ended_at = outcome, self.world.time

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 class FlightCheck:
     """flight_forward, quarantine_routing and gone_routing."""
 
-    _seen: dict[tuple[Life, int], tuple[int, int, bool]] = attrs.field(init=False, factory=dict)
+    _seen: dict[tuple[Life, int, float], tuple[int, int, bool]] = attrs.field(init=False, factory=dict)
     """Of each flight: attempt, delivered, ended."""
 
     def after(self, host: "Host", effects: list[Effect]) -> None:
         """Look at the flights whose entry this node is."""
         for flight in host.core.flights.values():
-            key = (life(host), flight.id)
+            key = (life(host), flight.id, flight.submitted_at)  # one that comes back begins anew under its id
             seen, now = self._seen.get(key), (flight.attempt, flight.delivered, flight.ended)
             if seen != now:
                 self._seen[key] = now
