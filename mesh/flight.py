@@ -122,6 +122,8 @@ class Flight:
     """Tokens that had been delivered at the last crash."""
     submitted_at: float = 0.0
     """Monotonic seconds at the entry."""
+    prefix: bytes = b""
+    """Key of the prompt's home among the workers; empty if it has none."""
     opened_at: float | None = None
     """When the current attempt was opened, until its first token is here."""
     first_token_at: float | None = None

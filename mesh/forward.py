@@ -26,8 +26,9 @@ from mesh.facts import Fact
 from mesh.flight import MOVES_MAX, Chunk, Flight, Started, State
 from mesh.frames import Accept, Cancel, Finish, Frame, Kind, Prompt, Reject, Tokens
 from mesh.now import Now
+from mesh.prefix import Prefixes, head_of, salt_of
 from mesh.route import Candidate, RouteOptions, Wanted
-from mesh.router import Choice, Router
+from mesh.router import Choice, Router, heeds_prefixes
 from mesh.sent import Sent
 
 Output = Effect | Fact
@@ -94,6 +95,7 @@ class Forwarder:
     _agenda: Agenda = attrs.field(init=False, factory=Agenda)
     _searching: dict[int, _Search] = attrs.field(init=False, factory=dict)
     _sent: Sent = attrs.field(init=False, factory=Sent)
+    _prefixes: Prefixes = attrs.field(init=False, factory=Prefixes)
     _router: Router = attrs.field(
         init=False, default=attrs.Factory(lambda self: Router(self.options.route, self.rng), takes_self=True)
     )
@@ -112,6 +114,8 @@ class Forwarder:
         flight = Flight(
             id or self._new_id(), request, deadline, self.options.moves_max, submitted_at=now.mono
         )
+        if heeds_prefixes(self.options.route):
+            flight.prefix = self._prefixes.key_of(salt_of(request), head_of(request))
         self.flights[flight.id] = flight
         self.statistics.submitted += 1
         if deadline is not None:
@@ -155,6 +159,8 @@ class Forwarder:
             started.model_digest if started else flight.request.model_digest,
             started.policy_digest if started else "",
             tuple(flight.tried),
+            flight.prefix,
+            _cost_tokens(flight.request),
         )
         candidates = tuple(map(self._with_sent, self.candidates(now, flight.request.model)))
         choice = self._router.choose(now.mono, candidates, wanted)

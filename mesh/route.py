@@ -64,6 +64,10 @@ class Wanted:
     """This numerical policy is preferred: the text then goes on to the byte."""
     declined: tuple[str, ...] = ()
     """Nodes that have just turned it down."""
+    prefix: bytes = b""
+    """Key of the prompt's home (`mesh.prefix`); empty is none."""
+    cost_tokens: int = 0
+    """Tokens that it is expected to cost whoever takes it."""
 
 
 @attrs.frozen
@@ -84,6 +88,12 @@ class RouteOptions:
     """Waits within this ratio of each other are equal; chance decides."""
     local_bonus_s: float = 0.02
     """How much longer a remote wait must be to be worth a hop."""
+    prefix_affinity: bool = True
+    """Whether prompts with a common beginning go to one worker, by the policies that weigh waits."""
+    affinity_spread: float = 0.25
+    """How far above the mean wait a home's may be, as a share of it."""
+    affinity_room: float = 4.0
+    """How many requests like this one a home may hold beyond that."""
     latency_guess_s: float = 0.05
     """Time to a first token assumed of a worker that has not been asked yet."""
     latency_memory_s: float = 10.0
@@ -94,11 +104,16 @@ class RouteOptions:
 
 def expected_wait_s(candidate: Candidate, options: RouteOptions = RouteOptions()) -> float:
     """Seconds until the candidate would have worked off what it holds, by what is known here."""
-    speed = candidate.tokens_per_s or options.speed_guess
+    speed = speed_of(candidate, options)
     queued_tokens = candidate.queued_tokens if candidate.age_s <= options.fresh_s else 0
     waiting = max(queued_tokens, candidate.sent_tokens)
     wait_s = waiting / speed
     return wait_s if candidate.local else wait_s + options.local_bonus_s
+
+
+def speed_of(candidate: Candidate, options: RouteOptions = RouteOptions()) -> float:
+    """Tokens per second that the candidate computes, by its own measure; a guess if it has not run yet."""
+    return candidate.tokens_per_s or options.speed_guess
 
 
 def running_there(candidate: Candidate, options: RouteOptions = RouteOptions()) -> int:

@@ -13,6 +13,7 @@ Every policy is a score, the lowest is asked, chance decides between equals; so 
     zone_first         expected wait; outside this entry's zone, or where that is `zone_wait_s` or more,
                        `zone_wait_s` is added: the own zone is asked while it has room, then whoever waits least
 
+Before the first two, the home of the prompt's prefix is asked, if it has one and there is room (`mesh.affinity`).
 A flight that goes on elsewhere prefers an equal numerical policy to any score.
 
 Invariants: a worker is chosen iff one qualifies; what is remembered of workers is bounded by `WORKERS_MAX`.
@@ -24,7 +25,17 @@ from typing import TypeVar
 
 import attrs
 
-from mesh.route import Candidate, Policy, RouteOptions, Wanted, expected_wait_s, qualifies, running_there
+from mesh.affinity import home_of
+from mesh.route import (
+    Candidate,
+    Policy,
+    RouteOptions,
+    Wanted,
+    expected_wait_s,
+    qualifies,
+    running_there,
+    speed_of,
+)
 
 SHOWN_MAX = 16
 """Most candidates that a choice lists, the best ones."""
@@ -88,13 +99,22 @@ class Router:
         able = [c for c in candidates if qualifies(c, wanted)]
         if not able:
             return Choice(None, _why_nobody(candidates, wanted), known=len(candidates))
-        pool = [c for c in able if c.policy == wanted.policy] if wanted.policy else []
-        scored = self._score(now_s, self._drawn(pool or able))
-        best = heapq.nsmallest(SHOWN_MAX, scored, key=lambda one: (one[0].score, one[1]))
-        chosen = best[0][0]
-        self._asked(chosen.candidate, pool or able)
-        why = WHY[self.options.policy] + (", of those with the policy of its first tokens" if pool else "")
-        return Choice(chosen, why, tuple(one for one, _ in best), len(candidates), len(able))
+        same = [c for c in able if c.policy == wanted.policy] if wanted.policy else []
+        pool = same or able
+        scored = self._score(now_s, self._drawn(pool))
+        best = [one for one, _ in heapq.nsmallest(SHOWN_MAX, scored, key=lambda one: (one[0].score, one[1]))]
+        why = WHY[self.options.policy]
+        home = self._home(pool, wanted)
+        if home is not None:
+            best, why = _first(home, best, self.options), "home of the prompt's prefix"
+        self._asked(best[0].candidate, pool)
+        why += ", of those with the numerical policy of its first tokens" if same else ""
+        return Choice(best[0], why, tuple(best), len(candidates), len(able))
+
+    def _home(self, pool: list[Candidate], wanted: Wanted) -> Candidate | None:
+        if not wanted.prefix or not heeds_prefixes(self.options):
+            return None
+        return home_of(wanted.prefix, wanted.cost_tokens, pool, self.options)
 
     def first_token(self, now_s: float, node: str, after_s: float) -> None:
         """A worker's first token came so long after it was asked."""
@@ -143,7 +163,7 @@ class Router:
         return near_s if at_home else near_s + options.zone_wait_s
 
     def _speed(self, candidate: Candidate) -> float:
-        return candidate.tokens_per_s or self.options.speed_guess
+        return speed_of(candidate, self.options)
 
     def _asked(self, chosen: Candidate, pool: list[Candidate]) -> None:
         if self.options.policy is Policy.ROUND_ROBIN:
@@ -155,6 +175,18 @@ class Router:
                 paid = one is chosen
                 credit = self._credits.get(one.node, 0.0) + self._speed(one) / speed - paid
                 _keep(self._credits, one.node, credit)
+
+
+def heeds_prefixes(options: RouteOptions) -> bool:
+    """Whether the home of a prefix comes first."""
+    return options.prefix_affinity and options.policy in (Policy.LEAST_WAIT, Policy.TWO_CHOICES)
+
+
+def _first(home: Candidate, best: list[Scored], options: RouteOptions) -> list[Scored]:
+    """Put the home before the others, which are listed as they were scored."""
+    wait_s = expected_wait_s(home, options)
+    others = [one for one in best if one.candidate is not home]
+    return [Scored(home, wait_s, wait_s), *others][:SHOWN_MAX]
 
 
 def _keep(memory: dict[str, Value], node: str, value: Value) -> None:

@@ -25,7 +25,11 @@ def node_options(config: Config) -> NodeOptions:
         forward=ForwardOptions(
             route_wait_s=config.wait_timeout_s,
             moves_max=config.moves_max,
-            route=RouteOptions(policy=Policy(config.routing), zone=config.zone or ""),
+            route=RouteOptions(
+                policy=Policy(config.routing),
+                zone=config.zone or "",
+                prefix_affinity=config.prefix_affinity == "on",
+            ),
         ),
         flights_max=config.flights_max,
     )

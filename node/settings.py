@@ -176,6 +176,11 @@ class Config:
         "By what this entry chooses a worker: docs/explanation/routing.md.",
         "least_wait", "two_choices", "round_robin", "least_connections", "weighted", "latency", "zone_first"
     )
+    prefix_affinity: str = choice(
+        "on", "mesh",
+        "Whether conversations return to the worker that has their beginning in its cache, by the first two policies.",
+        "on", "off"
+    )
 
     model: tuple[str, ...] = row(
         values.words, "ember-py", "engine",

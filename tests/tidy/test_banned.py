@@ -19,6 +19,7 @@ MAY_PRINT = (
     "sim/__main__.py",
     "sim/cli/",
     "sim/papers.py",
+    "sim/prefixes.py",
     "sim/shapes.py",
     "sim/trials.py",
     "kernels/gate.py",
