@@ -144,7 +144,10 @@ def _streams(outcome: Outcome) -> Timeline:
     workers = sorted({piece.worker for client in outcome.clients for piece in client.pieces})
     colours = {name: WORKER_COLOURS[place % len(WORKER_COLOURS)] for place, name in enumerate(workers)}
     shown = sorted(outcome.clients, key=lambda c: (c.outcome == "done", -c.moves))[:CLIENTS_MAX]
-    rows = [Row(c.label[-6:], _served(c, colours)) for c in sorted(shown, key=lambda c: c.began_at)]
+    rows = [
+        Row(c.label.removeprefix("client ")[-6:], _served(c, colours))
+        for c in sorted(shown, key=lambda c: c.began_at)
+    ]
     legend = [(colour, name) for name, colour in colours.items()]
     return Timeline("Who serves each stream; empty where it waits", rows, _axis(outcome), legend, WIDTH, 14)
 

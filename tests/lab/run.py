@@ -22,9 +22,6 @@ CLIENTS_MAX = 256
 LATE_S = 0.05
 """Time between two looks at a mesh that forms."""
 
-AFTER_S = 1.0
-"""How long after the healing nodes are still sampled for the page."""
-
 
 @attrs.frozen
 class Outcome:
@@ -131,18 +128,17 @@ async def _disturbed(stage: Stage, samples: list[Sample], nursery: trio.Nursery,
     for first in range(0, len(requests), size):
         nursery.start_soon(_serve, stage, stage.clients[first : first + size], limiter)
     plan(stage, stage.scenario.strikes)
-    async with trio.open_nursery() as watching:
-        watching.start_soon(watch, stage, samples)
-        await trio.sleep(max(0.0, stage.scenario.faults_end_s - stage.time))
-        stage.heal()
-        await trio.sleep(AFTER_S)
-        watching.cancel_scope.cancel()
     violation, settled_s = None, {}
     try:
-        settled_s = await settle(stage)
+        async with trio.open_nursery() as watching:
+            watching.start_soon(watch, stage, samples)
+            await trio.sleep(max(0.0, stage.scenario.faults_end_s - stage.time))
+            stage.heal()
+            settled_s = await settle(stage)
+            watching.cancel_scope.cancel()
         await examine(stage, before)
-    except Violation as found:
-        violation = found
+    except* Violation as found:
+        violation = found.exceptions[0]
     clients, notes = stage.clients, stage.notes
     return Outcome(
         stage.scenario, violation, clients, notes, samples, settled_s, dict(stage.bitten), stage.time
