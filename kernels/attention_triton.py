@@ -63,6 +63,8 @@ LARGE = PREFILL | {128: (128, 8, 2)}
 """From sm_90 on, whose matrix instructions read shared memory: 64 rows for each group of four warps."""
 NARROWED = {64: (64, 4, 3), 128: (64, 8, 2)}
 """For a cache of eight bits, whose tiles pass through registers to be widened."""
+NARROWED_LARGE = NARROWED | {128: (64, 4, 2)}
+"""From sm_90 on: one group of four warps has the registers for 64 rows, which eight lack under Triton 3.6."""
 TILE_ROWS = {64: 128, 128: 128}
 """By head width, rounded up: packed rows of a plan's tile, which a launch takes in one program or two."""
 WAVES = 4
@@ -339,7 +341,7 @@ def attend_launches(
 ) -> tuple[Launch, ...]:
     """Decode's two launches and prefill's one; those with nothing to do have an empty grid.
 
-    large: whether the chip takes `LARGE` tiles.
+    large: whether the chip takes the tables for sm_90 and later.
     """
     _check(q, cache, scales, out, work.rows, look)
     items, heads, width = len(work.items), q.shape[1], q.shape[2]
@@ -350,8 +352,14 @@ def attend_launches(
     return (
         _decode_launch(work, partial, level, common),
         _reduce_launch(work, partial, level, out, ends | {"WINDOW": look.window}),
-        _prefill_launch(work, out, common | ends, LARGE if large else PREFILL),
+        _prefill_launch(work, out, common | ends, _prefill_table(scales is not None, large)),
     )
+
+
+def _prefill_table(narrow: bool, large: bool) -> dict[int, tuple[int, int, int]]:
+    if narrow:
+        return NARROWED_LARGE if large else NARROWED
+    return LARGE if large else PREFILL
 
 
 def _common(q: Tensor, cache: Tensor, work: Work, scale: float, look: Look) -> dict[str, object]:
@@ -396,7 +404,7 @@ def _prefill_launch(
     work: Work, out: Tensor, common: dict[str, object], table: dict[int, tuple[int, int, int]]
 ) -> Launch:
     width, group = common["WIDTH"], common["GROUP"]
-    rows, warps, stages = (NARROWED if common["NARROW"] else table)[_row(width)]
+    rows, warps, stages = table[_row(width)]
     rows = max(rows, power_of_two(group))
     parts = max(1, TILE_ROWS[_row(width)] // rows)
     arguments = common | {"tiles": work.tiles, "out": out, "ROWS": rows, "PARTS": parts}

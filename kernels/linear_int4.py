@@ -35,7 +35,7 @@ ZERO = 8
 """The integer that stands for zero."""
 
 WHOLE = Tiling(64, 128, 8, 3)
-SPLIT = Tiling(ROWS, 64, 4, 3)
+SPLIT = Tiling(ROWS, 32, 4, 3)
 """By the gate, not timed. A group's sum and the total stand in registers together."""
 
 

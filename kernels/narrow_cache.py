@@ -154,11 +154,20 @@ OP = Op(
     ),
     roundings=4,
     builds=(
-        Build("int8, 32 heads of 128 on 8", lambda: attention_triton.build(128, 32, 8, narrow=torch.int8)),
+        Build(
+            "int8, 32 heads of 128 on 8",
+            lambda: attention_triton.build(128, 32, 8, narrow=torch.int8),
+            ("sm_80", "gfx942"),
+        ),
+        Build(
+            "int8, 128 wide, large",
+            lambda: attention_triton.build(128, 32, 8, narrow=torch.int8, large=True),
+            ("sm_90", "sm_100"),
+        ),
         Build("int8, 32 heads of 64 on 8", lambda: attention_triton.build(64, 32, 8, narrow=torch.int8)),
         Build(
             "e4m3, 32 heads of 128 on 8",
-            lambda: attention_triton.build(128, 32, 8, narrow=torch.float8_e4m3fn),
+            lambda: attention_triton.build(128, 32, 8, narrow=torch.float8_e4m3fn, large=True),
             FP8_CHIPS,
         ),
     ),
