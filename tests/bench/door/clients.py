@@ -75,6 +75,8 @@ class Streams:
     late: array = attrs.Factory(lambda: array("d"))
     """By how much each gap between two tokens was longer than the pace."""
     events: int = 0
+    begun: int = 0
+    """Streams of which at least one event has come: a connection alone may still wait in the door's backlog."""
     completed: int = 0
     broken: int = 0
 
@@ -85,7 +87,7 @@ class Streams:
             for _ in range(min(left, OPEN_PER_TURN)):
                 self._connect()
                 left -= 1
-            if not left and not began:
+            if not left and not began and self.begun >= count - self.broken:
                 began = time.monotonic()
                 deadline, before = began + seconds, self.events
                 del self.late[:]
@@ -119,6 +121,7 @@ class Streams:
             data = b""
         found, now = reading.take(data) if data else 0, time.monotonic()
         self.events += found
+        self.begun += found > 0 and reading.events == found
         if (
             found and reading.events > found + 1
         ):  # the first events tell the role, and how long the prompt took
