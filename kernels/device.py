@@ -83,7 +83,7 @@ class DeviceKernels:
     rope_angles: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = rope_angles
     rope_store: Callable[..., Tensor] = rope_store_triton
     swiglu: Callable[[Tensor], Tensor] = swiglu_triton
-    attend: Callable[[Tensor, Tensor | Codes, Work, float], Tensor] = attend_triton
+    attend: Callable[..., Tensor] = attend_triton
     joins: bool = False
 
     def pack_linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:

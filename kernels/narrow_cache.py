@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from kernels import attention, attention_triton, rope
-from kernels.attention import Span, attention_reference
+from kernels.attention import EVERYTHING, Look, Span, attention_reference
 from kernels.attention_triton import Work, attend_triton, plan_work
 from kernels.linear_scaled import NARROW, quantise
 from kernels.op import Build, Case, Op
@@ -56,9 +56,9 @@ def store(qkv: Tensor, cos: Tensor, sin: Tensor, pages: Codes, page: Tensor, slo
     return rope_store_narrow_triton(qkv, cos, sin, pages.codes, pages.steps, page, slot)
 
 
-def attend(q: Tensor, pages: Codes, work: Work, scale: float) -> Tensor:
+def attend(q: Tensor, pages: Codes, work: Work, scale: float, look: Look = EVERYTHING) -> Tensor:
     """As `attention_triton.attend_triton`, over codes."""
-    return attend_triton(q, pages.codes, work, scale, scales=pages.steps)
+    return attend_triton(q, pages.codes, work, scale, look, pages.steps)
 
 
 def narrow(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

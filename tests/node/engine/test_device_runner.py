@@ -218,7 +218,9 @@ def test_guesses_and_the_scores_of_a_prompt_are_the_cpus(
     scored = attrs.evolve(row(PROMPT, prompt=PROMPT), scored=1)
     penalised = Sampling(seed=77, temperature=0.9, frequency_penalty=0.3)
     ahead = ((penalised, None), (penalised, b"\x0f" * 40))
-    guessed = attrs.evolve(row([5, 6, 7], 37, sampling=penalised, produced=(5,)), drafts=2, ahead=ahead)
+    guessed = attrs.evolve(
+        row([5, 6, 7], len(PROMPT), sampling=penalised, produced=(5,)), drafts=2, ahead=ahead
+    )
     plans = [Plan((scored,)), Plan((row([9], sequence=3, blocks=range(40, 44)), guessed))]
     for ours, theirs in zip(
         interpreter(child.ran, llama, "fp32", plans), [cpu("llama").run(plan) for plan in plans], strict=True
