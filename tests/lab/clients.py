@@ -55,6 +55,8 @@ class LabClient:
     """As the usage says."""
     finish: str = ""
     moves: int = 0
+    returns: int = 0
+    """As in the simulator; a client of the lab stays at its entry."""
     wrong: str = ""
     """How the text differs from what the toy defines, as soon as it does."""
     why: str = ""

@@ -178,7 +178,7 @@ def test_a_restart_at_another_address_is_used_by_all_within_two_seconds():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_nat_that_rebinds_a_running_node_costs_it_four_seconds_at_most_and_not_its_life(seed):
+def test_a_nat_that_rebinds_a_running_node_costs_it_six_seconds_at_most_and_not_its_life(seed):
     crowd = formed(16, seed)
     crowd.move(2, ("10.7.7.7", 4000))
     node = crowd.node(2)
@@ -186,7 +186,7 @@ def test_a_nat_that_rebinds_a_running_node_costs_it_four_seconds_at_most_and_not
     def used():
         return all(peer.core.member(node).address == ("10.7.7.7", 4000) for peer in crowd.running)
 
-    assert crowd.run_until(used, 4.0) is not None
+    assert crowd.run_until(used, 6.0) is not None
     crowd.run_for(5.0)
     assert crowd.converged()
     assert crowd.core(2).me.identity.generation == 1
