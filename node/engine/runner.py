@@ -119,6 +119,8 @@ class Runner:
 
         Raises `NotFinite` if a sequence's logits are NaN (that sequence is damaged, not the others).
         """
+        if not plan.rows:
+            return ()
         drawn = tuple(row for row in plan.rows if not row.pooling)
         rows = [one for row in drawn if yields(row) for one in choices(row)]
         ordered, hidden = self._hidden(plan, self.progress)

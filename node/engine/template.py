@@ -119,7 +119,7 @@ class ChatTemplate:
         sandbox.globals["raise_exception"] = _raise_exception
         try:
             return cls(sandbox.from_string(source), names, "tools" in source)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, SyntaxError) as error:  # `break` outside a loop is found by Python only
             raise ValueError(f"the chat template is broken: {error}") from None
 
     def render(self, messages: Sequence[Mapping[str, Any]], rendered_at: int) -> str:

