@@ -257,6 +257,7 @@ class Client:
         running = [name for name, host in self.world.hosts.items() if host.core is not None]
         self.returns += 1
         turn = self.returns
+        self._lost, self._claim = self._claim, None
         self.entry = running[(self.request.seed + turn) % len(running)] if running else self.entry
         self.world.at(self.world.time + PATIENCE_S, lambda: self._give_up(turn))
         if self.host.core is not None:
@@ -273,7 +274,6 @@ class Client:
     def _seek(self, turn: int, core: NodeCore, now: Now) -> list[Effect]:
         if turn != self.returns:
             return []
-        self._lost, self._claim = self._claim, None
         claim, effects = core.attach(now, self.flight)
         if claim is None:
             return [*effects, *core.seek(now, self.flight)]

@@ -73,6 +73,8 @@ def obstacles(scenario: Scenario) -> list[str]:
         found.append("`timeout_s` of a request: clients of HTTP cannot say it")
     if any(request.is_poison for request in scenario.requests):
         found.append("a poisonous request: only the simulator's engine dies of one")
+    if scenario.sealed:
+        found.append("`sealed`: the ledger of seals is the simulator's; nodes of the lab have no key")
     if scenario.exam:
         found.append("`exam`: it asks cores, not processes")
     return found

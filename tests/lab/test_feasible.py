@@ -21,6 +21,7 @@ def test_every_kind_of_fault_is_either_done_or_refused_with_a_reason() -> None:
         ('preset = "wan"', "wan"),
         ('knobs = { "swim.probe_period_s" = 3.0 }', "swim.probe_period_s"),
         ("nodes = 200", "200 nodes"),
+        ("sealed = true", "sealed"),
         (
             '[[request]]\nentry = "node-0"\nat = 1\nprompt = "x"\nseed = 1\ntokens = 2\ntimeout_s = 3',
             "timeout_s",

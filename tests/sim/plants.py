@@ -54,7 +54,7 @@ def _twice(self: Flight, attempt: int, tokens: Tokens) -> bool:
     return True
 
 
-def _believes(self: Myself, now: Any, rumour: Member) -> Any:
+def _believes(self: Myself, now: Any, rumour: Member, accusers: int) -> Any:
     return self._members.apply(rumour, now.mono)
 
 

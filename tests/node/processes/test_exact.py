@@ -71,7 +71,7 @@ def test_the_text_goes_on_equal_when_its_worker_is_killed(fleet: Fleet, tmp_path
         second.members.append(fleet["coarse"])
         victim = second.start("victim", *ANY_PORTS)
         victim.wait_ready_file()
-        entry = second.start("second-entry", *ANY_PORTS, "--role", "entry")
+        entry = second.start("second-entry", *ANY_PORTS, "--role", "entry", "--prefix-affinity", "off")
         entry.wait_ready_file()
         wait_until(lambda: "victim" in ready_on(entry), 60, "the victim's model to be ready")
         crowd = Crowd([Watched(n, entry.http, body(77)) for n in range(8)])
