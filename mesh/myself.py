@@ -60,9 +60,9 @@ JUMP_S = 1.0
 """Least time between two jumps above another life, so that two processes with one id do not race."""
 SEEN_BY = 3
 """Peers that must agree on another address of ours, or all of them if there are fewer."""
-WEAK_S, WEAK_S_PER_MEMBER = 30.0, 5.0
-"""What fewer accuse us of than make a suspect is answered aloud when it has been said for so long, or for so long per
-member: once in five seconds, in the whole mesh, at most. Who is of an older version holds us suspect meanwhile."""
+WEAK_S, WEAK_S_PER_MEMBER, WEAK_S_PER_PAIR = 5.0, 5.0, 0.05
+"""How long fewer may accuse us than make a suspect before we answer aloud (`patience_s`). Who is of an older version,
+or was alone with us when its one word was enough, holds us suspect meanwhile."""
 DOUBTED_S = 30.0
 """So long after a doubt our own address may be in question."""
 
@@ -155,11 +155,11 @@ class Myself:
         needed = witnesses_needed(self._options, self._members.live)
         if rumour.liveness is not Liveness.SUSPECT or accusers >= needed:
             return False
-        patience_s = max(WEAK_S, WEAK_S_PER_MEMBER * self._members.live)
+        wait_s = patience_s(self._members.live)
         since = self._weakly_since
-        if since is None or now.mono - since > 2 * patience_s:
+        if since is None or now.mono - since > 2 * wait_s:
             self._weakly_since = since = now.mono
-        if now.mono - since < patience_s:
+        if now.mono - since < wait_s:
             return True
         self._weakly_since = None
         return False
@@ -247,6 +247,15 @@ class Myself:
         self._voice.report("address_changed", address="{}:{}".format(*address))
         me = self.account
         self.say(now, attrs.evolve(me, address=address, identity=me.identity.above()))
+
+
+def patience_s(live: int) -> float:
+    """How long one of so many members bears weak accusations: small meshes can afford to answer soon.
+
+    If all are accused for ever, answers come once in five seconds in a large mesh, and 20 / `live` times a second in
+    one of ten to a hundred: two rumours a second at most, as when two nodes flap.
+    """
+    return min(WEAK_S_PER_MEMBER * live, max(WEAK_S, WEAK_S_PER_PAIR * live * live))
 
 
 def _is_foreign(me: Member, rumour: Member) -> bool:

@@ -10,7 +10,7 @@ from mesh.cases import witnesses_needed
 from mesh.facts import MemberChanged
 from mesh.member import Liveness
 from mesh.messages import Ages, Gossip, Update
-from mesh.myself import WEAK_S, WEAK_S_PER_MEMBER
+from mesh.myself import patience_s
 from mesh.swim_options import SwimOptions
 from tests.mesh.small_world import LOCAL, account, doubt, is_doubted, settled
 
@@ -114,12 +114,12 @@ def test_an_accusation_older_than_the_last_word_of_its_subject_is_settled():
 
 def test_a_weak_accusation_is_answered_aloud_only_when_it_lasts():
     world = settled(5)
-    patience_s = max(WEAK_S, 5 * WEAK_S_PER_MEMBER)
+    wait_s = patience_s(5)
     for _ in range(10):
         accuse(world, 2, 2, [4])
-        world.run(patience_s / 12)
+        world.run(wait_s / 12)
     assert incarnation(world, 2) == 0
-    world.run(patience_s / 3)
+    world.run(wait_s / 3)
     accuse(world, 2, 2, [4])
     assert incarnation(world, 2) == 1
 
